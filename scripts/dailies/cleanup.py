@@ -1,0 +1,69 @@
+"""What is left behind: orphaned programs, temporary files and work folders of runs that died."""
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from dailies.atomic import TEMPORARY_PREFIX
+from dailies.clock import Clock
+from dailies.owner import Owner
+from dailies.process import GRACE_S, OWNER_VARIABLE
+
+log = logging.getLogger(__name__)
+
+TEMPORARY_LIFE_S: Final = 2 * 3600.0
+
+
+def end_orphans(work: Path) -> int:
+    """End every process that a dead run of this library left, and wait until they are gone. Returns how many there were."""
+    orphans = [process for process in psutil.process_iter() if _is_orphan(process, str(work.resolve()))]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in orphans:
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                process.send_signal(number)
+        _, alive = psutil.wait_procs(orphans, timeout=GRACE_S)
+        if not alive:
+            break
+    for process in orphans:
+        log.info("ended orphan pid=%d of a run that died", process.pid)
+    return len(orphans)
+
+
+def _is_orphan(process: psutil.Process, work: str) -> bool:
+    try:
+        tag = process.environ().get(OWNER_VARIABLE, "")
+    except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+        return False
+    name, _, folder = tag.partition(" ")
+    owner = Owner.parse(name)
+    return folder == work and owner is not None and process.pid != os.getpid() and owner.is_alive() is False
+
+
+def drop_temporary_files(folders: Iterable[Path], clock: Clock) -> int:
+    """Remove `.tmp-<pid>-…` files whose maker is dead or that are older than 2 h. Returns how many."""
+    now = clock.now().timestamp()
+    stale = [path for folder in folders for path in folder.rglob(f"{TEMPORARY_PREFIX}*") if _is_stale(path, now)]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return len(stale)
+
+
+def _is_stale(path: Path, now: float) -> bool:
+    pid = path.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
+    try:
+        age_s = now - path.lstat().st_mtime
+    except FileNotFoundError:
+        return False
+    return age_s > TEMPORARY_LIFE_S or not (pid.isdigit() and psutil.pid_exists(int(pid)))
+
+
+def drop_folder(folder: Path) -> None:
+    """Remove a folder and all in it; what another process removes meanwhile is no error."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,189 @@
+"""Settings: `dailies.toml` and the environment, read once into frozen values (docs/settings.md is made from here)."""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from dailies.clock import parse_duration
+from dailies.errors import ConfigError
+
+FILE_NAME: Final = "dailies.toml"
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
+_POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes of `1000`, `"500MB"` (powers of 1000), `"2GiB"` (powers of 1024); raises ValueError."""
+    if isinstance(text, int):
+        return text
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is not a size; write it like 500MB or 2GiB")
+    base = 1024 if "i" in text.lower() else 1000
+    return int(float(found[1]) * base ** _POWERS[found[2].upper()])
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+
+
+class Section(BaseModel):
+    """Part of the settings; a key that is not known is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Library(Section):
+    inbox: str = Field("media/inbox", description="folder that is scanned at each run's start")
+    accept_audio: bool = Field(False, description="true: publish files without pictures; else they fail with category `no_video`")
+    accept_damaged: bool = Field(False, description="true: salvage what can be read of a damaged file, with a warning")
+    remove_source: Literal["never", "after_publish"] = Field(
+        "never", description="`after_publish`: delete the source file once a host has confirmed the upload, as the very last step"
+    )
+
+
+class Run(Section):
+    time_limit: Duration = Field(parse_duration("315m"), description="a run stops by then", json_schema_extra={"unit": "duration"})
+    min_remaining: Duration = Field(
+        parse_duration("30m"), description="no video is started with less time left", json_schema_extra={"unit": "duration"}
+    )
+    jobs: int = Field(0, ge=0, description="ffmpeg processes at once; 0 = as many as cores")
+    transfers: int = Field(4, ge=1, description="copies and uploads at once, beside the ffmpeg work")
+    step_timeout: Duration = Field(
+        parse_duration("10m"),
+        description="a step of a video may take this long plus 4 times the media's duration, then it fails with category `timeout`",
+        json_schema_extra={"unit": "duration"},
+    )
+
+
+class Publish(Section):
+    hosts: tuple[str, ...] = Field(("published",), description="hosts for the video, in this order")
+    strategy: Literal["fallback", "all"] = Field("fallback", description="`fallback`: the first that succeeds; `all`: every one")
+    preview_hosts: tuple[str, ...] = Field(("published",), description="hosts for the preview, each of them")
+    max_retries: int = Field(3, ge=0, description="failed attempts that are queued again; the next failure is final")
+    retry_cap: Duration = Field(
+        parse_duration("6h"), description="longest wait between attempts (2, 4, 8… minutes)", json_schema_extra={"unit": "duration"}
+    )
+    verify: Literal["streams", "decode"] = Field(
+        "streams", description="`streams`: every packet compared; `decode`: the whole output decoded too"
+    )
+
+
+class PreviewSettings(Section):
+    clips: int = Field(10, ge=1, le=50, description="clips in a preview")
+    clip_length: float = Field(3.0, gt=0, le=60, description="seconds a clip")
+    height: int = Field(480, ge=64, le=2160, description="lines of the preview; never scaled up")
+
+
+class Space(Section):
+    floor: Size = Field(
+        parse_size("1GB"), description="free disk that is never promised to a video", json_schema_extra={"unit": "size"}
+    )
+    keep_work: Duration = Field(
+        parse_duration("30d"),
+        description="bytes kept for a video that is not finished go after this",
+        json_schema_extra={"unit": "duration"},
+    )
+
+
+class Git(Section):
+    remote: str = Field("origin", description="remote to push to")
+    branch: str = Field("", description="branch to commit to; empty = the checked-out one")
+    commit: bool = Field(True, description="commit `database/` at the end of a run")
+    push: bool = Field(True, description="push after the commit, where the remote exists")
+    author_name: str = Field("", description="author of commits; empty = git's own, else `dailies`")
+    author_email: str = Field("", description="their address; empty = git's own, else `dailies@localhost`")
+    add_limit: Duration = Field(10.0, description="limit of one `git add`", json_schema_extra={"unit": "duration"})
+    diff_limit: Duration = Field(5.0, description="limit of one `git diff`", json_schema_extra={"unit": "duration"})
+    commit_limit: Duration = Field(10.0, description="limit of one `git commit`", json_schema_extra={"unit": "duration"})
+    fetch_limit: Duration = Field(60.0, description="limit of one `git fetch`", json_schema_extra={"unit": "duration"})
+    push_limit: Duration = Field(120.0, description="limit of one `git push`", json_schema_extra={"unit": "duration"})
+
+
+class HostSettings(BaseModel):
+    """One `[hosts.NAME]`: the adapter's own fields are checked by the adapter."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    adapter: str = Field(description="the kind of host")
+
+    def fields(self) -> Mapping[str, Any]:
+        return self.model_extra or {}
+
+
+class Settings(Section):
+    library: Library = Library()
+    run: Run = Run()
+    publish: Publish = Publish()
+    preview: PreviewSettings = PreviewSettings()
+    space: Space = Space()
+    git: Git = Git()
+    hosts: Mapping[str, HostSettings] = {"published": HostSettings.model_validate({"adapter": "folder", "path": "media/published"})}
+
+    def secret_names(self) -> frozenset[str]:
+        """Environment variables that the settings name as secret (`*_env`)."""
+        return frozenset(str(value) for host in self.hosts.values() for key, value in host.fields().items() if key.endswith("_env"))
+
+
+def known_keys(model: type[BaseModel]) -> list[str]:
+    return list(model.model_fields)
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
+    """The first fault of a validation as one line: which key, what is wrong, the nearest known key."""
+    fault = error.errors(include_url=False)[0]
+    path = [str(part) for part in fault["loc"]]
+    name = ".".join(path) or "the file"
+    if fault["type"] != "extra_forbidden":
+        return f"{where}: {name}: {fault['msg'].removeprefix('Value error, ')}"
+    for part in path[:-1]:
+        annotation = model.model_fields[part].annotation
+        model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else model
+    nearest = difflib.get_close_matches(path[-1], known_keys(model), n=1, cutoff=0.0)
+    return f"{where}: {name}: unknown key; the nearest known one is {nearest[0]}"
+
+
+def parse(text: str, where: str) -> Settings:
+    """Settings of a TOML text. Raises ConfigError with one line."""
+    try:
+        return Settings.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: not valid TOML: {error}; correct that line") from error
+    except ValidationError as error:
+        raise ConfigError(explain(error, Settings, where)) from error
+
+
+def load(root: Path) -> Settings:
+    path = root / FILE_NAME
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}; write it as UTF-8 text or run `dailies init`") from error
+    return parse(text, str(path))
+
+
+def find_root(start: Path) -> Path:
+    """The nearest folder upwards that holds `dailies.toml`. Raises ConfigError."""
+    for folder in (start, *start.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder
+    raise ConfigError(f"{start}: no {FILE_NAME} here or above; run `dailies init` to start a library, or name one with --root DIR")
+
+
+def environment() -> Mapping[str, str]:
+    """The one place that reads the environment."""
+    return dict(os.environ)
+
+
+def ffmpeg_override() -> str | None:
+    return os.environ.get("DAILIES_FFMPEG") or None
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,251 @@
+"""Records: load, save atomically, lock, list. One file per video under `database/videos/`."""
+
+import contextlib
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ValidationError
+
+from dailies import atomic
+from dailies.clock import Clock, timestamp
+from dailies.errors import Category, ConfigError
+from dailies.locks import TIMEOUT_S, SharedLock
+from dailies.model import ID_PATTERN, State, Video, readable
+
+log = logging.getLogger(__name__)
+
+_ID: Final = re.compile(ID_PATTERN)
+_IN_USE: Final = frozenset({State.QUEUED, State.WORKING, State.DONE})
+Restore = Callable[[Path], bytes | None]  # the committed content of a record, None where there is none
+
+
+def to_json(record: BaseModel) -> bytes:
+    """Keys sorted, two-space indent, UTF-8, newline at the end."""
+    content = record.model_dump(mode="json", by_alias=True)
+    return (json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode()
+
+
+def parse_video(content: bytes) -> Video:
+    """Raises ValidationError."""
+    return Video.model_validate_json(content)
+
+
+@dataclass
+class Index:
+    """What a pass over the records leaves in memory: who has which code, bytes and source."""
+
+    by_code: dict[str, set[str]] = field(default_factory=dict)
+    by_sha256: dict[str, set[str]] = field(default_factory=dict)
+    states: dict[str, State] = field(default_factory=dict)
+    _keys: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def put(self, video: Video) -> None:
+        self._forget(video.id)
+        if video.deleted_at is not None:
+            return
+        code, sha256 = self._keys[video.id] = (video.code, video.source.sha256 or "")
+        self.states[video.id] = video.state
+        self.by_code.setdefault(code, set()).add(video.id)
+        self.by_sha256.setdefault(sha256, set()).add(video.id)
+
+    def _forget(self, video_id: str) -> None:
+        code, sha256 = self._keys.pop(video_id, ("", ""))
+        self.states.pop(video_id, None)
+        self.by_code.get(code, set()).discard(video_id)
+        self.by_sha256.get(sha256, set()).discard(video_id)
+
+    def holder_of(self, sha256: str, besides: str) -> str | None:
+        """The video that these bytes belong to: one that is done or on its way, the finished one first (design, rule 12)."""
+        candidates = self.by_sha256.get(sha256, set()) - {besides} if sha256 else set()
+        in_use = [video_id for video_id in candidates if self.states.get(video_id) in _IN_USE]
+        return min(in_use, key=lambda video_id: (self.states[video_id] is not State.DONE, video_id), default=None)
+
+
+class Database:
+    """The records of one library. Every read and write holds the lock, once for a pass or a save."""
+
+    def __init__(
+        self, root: Path, work: Path, clock: Clock, restore: Restore = lambda _: None, lock_timeout_s: float = TIMEOUT_S
+    ) -> None:
+        self.folder = root / "database"
+        self._root = root
+        self._clock = clock
+        self._restore = restore
+        self._lock = SharedLock(work / "records.lock", clock, lock_timeout_s)
+        self._index: Index | None = None
+        self.saves = 0  # records that were changed through this object
+
+    def path_of(self, video_id: str) -> Path:
+        """Raises ConfigError for what is no id: it must never become a path (design, rule 7)."""
+        if not _ID.fullmatch(video_id):
+            raise ConfigError(f"{video_id!r}: not a video id; see `dailies list`")
+        return self.folder / "videos" / video_id[-12:-10] / f"{video_id}.json"
+
+    def exists(self, video_id: str) -> bool:
+        return self.path_of(video_id).exists()
+
+    def load(self, video_id: str) -> Video:
+        """Raises ConfigError when there is none, or it cannot be read nor restored."""
+        with self._lock.read():
+            content = self._content(self.path_of(video_id))
+        if content is None:
+            raise ConfigError(f"{video_id}: no such video; see `dailies list`")
+        return self._parsed_or_restored(video_id, content)
+
+    def save(self, video: Video) -> Video:
+        """Write the record whole; `updated_at` is set where something changed. Returns what was written."""
+        with self._lock.write():
+            return self._store(video)
+
+    def add(self, video: Video) -> tuple[Video, bool]:
+        """(the record of this source, whether it is new): the same source is one record, whatever its code."""
+        with self._lock.write():
+            known = self._id_with_identity(video.source.identity)
+            if known is None:
+                self._refuse_blocked(video)
+                return self._store(video), True
+        return self.load(known), False
+
+    def with_identity(self, identity: str) -> Video | None:
+        """The record of this source, if there is one."""
+        with self._lock.read():
+            known = self._id_with_identity(identity)
+        return self.load(known) if known else None
+
+    def scan(self) -> Iterator[Video]:
+        """All records by path, deleted ones too; one that cannot be read is restored, else told and left to `blocked`."""
+        with self._lock.read():
+            contents = [(path.stem, self._content(path)) for path in self._paths()]
+        for video_id, content in contents:
+            if content is not None:
+                try:
+                    yield self._parsed_or_restored(video_id, content)
+                except ConfigError as error:
+                    log.error("%s", error)
+
+    def videos(self) -> Iterator[Video]:
+        """All records that are not deleted."""
+        return (video for video in self.scan() if video.deleted_at is None)
+
+    def index(self) -> Index:
+        """Built by the first call in one pass, kept current by `save`."""
+        if self._index is None:
+            index = Index()
+            for video in self.scan():
+                index.put(video)
+            self._index = index
+        return self._index
+
+    def resolve(self, name: str) -> str:
+        """The id of an id or a code. Raises ConfigError: unknown, or a code that several videos have."""
+        if _ID.fullmatch(name) and self.exists(name):
+            return name
+        found = sorted(self.index().by_code.get(name, ()))
+        if not found:
+            raise ConfigError(f"{name}: no video has this id or code; see `dailies list`")
+        if len(found) > 1:
+            raise ConfigError(f"{name}: {len(found)} videos have this code: {', '.join(found)}; give the id")
+        return found[0]
+
+    def is_processed(self, *, code: str | None = None, url: str | None = None) -> bool:
+        """True only when a host has the video."""
+        if code is not None:
+            return any(self.load(video_id).is_published() for video_id in self.index().by_code.get(code, ()))
+        return any(video.is_published() for video in self.videos() if video.source.uri == url)
+
+    def blocked(self) -> list[str]:
+        """Ids whose record was set aside and could not be taken back (design, rule 12)."""
+        aside = self.folder.glob("videos/*/*.json.corrupt-*")
+        return sorted(
+            {path.name.partition(".json")[0] for path in aside if not self.path_of(path.name.partition(".json")[0]).exists()}
+        )
+
+    def _paths(self) -> Iterable[Path]:
+        return sorted(self.folder.glob("videos/*/*.json"))
+
+    def _store(self, video: Video) -> Video:
+        path = self.path_of(video.id)
+        before = self._content(path)
+        if before == to_json(video):
+            return video
+        video = video.with_(updated_at=timestamp(self._clock.now()))
+        try:
+            atomic.write(path, to_json(video))
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: cannot be written: {error.strerror}; free the disk or make database/ writable", Category.DATABASE
+            ) from error
+        self.saves += 1
+        if self._index is not None:
+            self._index.put(video)
+        return video
+
+    def _id_with_identity(self, identity: str) -> str | None:
+        shard = self.folder / "videos" / identity[:2]
+        for path in sorted(shard.glob(f"*-{identity[:12]}.json")):
+            return path.stem
+        return None
+
+    def _refuse_blocked(self, video: Video) -> None:
+        for aside in self.path_of(video.id).parent.glob(f"*-{video.source.identity[:12]}.json.corrupt-*"):
+            raise ConfigError(_blocked_message(aside.with_name(aside.name.partition(".corrupt-")[0])), Category.DATABASE)
+
+    @staticmethod
+    def _content(path: Path) -> bytes | None:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}; check its permissions", Category.DATABASE) from error
+
+    def _parsed_or_restored(self, video_id: str, content: bytes) -> Video:
+        try:
+            return self._checked(video_id, content)
+        except ValueError as error:
+            log.warning("record %s cannot be read: %s", video_id, _first_line(error))
+        with self._lock.write():
+            return self._take_back(self.path_of(video_id), content)
+
+    @staticmethod
+    def _checked(video_id: str, content: bytes) -> Video:
+        video = parse_video(content)
+        if video.id != video_id:
+            raise ValueError(f"the file of {video_id} holds the record of {video.id}")
+        return video
+
+    def _take_back(self, path: Path, content: bytes) -> Video:
+        """Set the broken file aside, never overwritten or deleted, and take the record from the last commit."""
+        moment = timestamp(self._clock.now()).replace(":", "")
+        aside = path.with_name(f"{path.name}.corrupt-{moment}-{os.getpid()}")
+        with contextlib.suppress(FileNotFoundError):
+            if path.read_bytes() == content:
+                path.rename(aside)
+        committed = self._restore(path.relative_to(self._root))
+        try:
+            video = self._checked(path.stem, committed or b"")
+        except ValueError as error:
+            raise ConfigError(_blocked_message(path), Category.DATABASE) from error
+        log.warning("record %s taken back from the last commit; the broken file is %s", path.stem, aside.name)
+        atomic.write(path, to_json(video))
+        return video
+
+
+def _first_line(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        fault = error.errors(include_url=False)[0]
+        return readable(f"{'.'.join(map(str, fault['loc'])) or 'record'}: {fault['msg']}")
+    return str(error)
+
+
+def _blocked_message(path: Path) -> str:
+    return (
+        f"{path}: this record cannot be read and the last commit does not have it; it was set aside as "
+        f"{path.name}.corrupt-…: repair that file and name it {path.name} again, or delete it to start the video anew"
+    )

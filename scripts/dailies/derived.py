@@ -1,0 +1,142 @@
+"""What is made from the records for readers: combined pages and status.json. Never a source of truth, never in conflict."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from dailies import atomic
+from dailies.clock import timestamp
+from dailies.database import Database
+from dailies.model import Kind, State, Video
+from dailies.report import RunReport
+
+NEWEST: Final = 1000
+
+
+def combined_entry(video: Video) -> dict[str, Any]:
+    """One flat object per finished video (design, "Records")."""
+    uploads = {name: kinds[Kind.VIDEO] for name, kinds in video.uploads.items() if video.is_on(name)}
+    previews = {name: kinds[Kind.PREVIEW] for name, kinds in video.uploads.items() if video.is_on(name, Kind.PREVIEW)}
+    first_preview = next(iter(previews.values()), None)
+    preview = video.preview
+    metadata = video.metadata
+    return {
+        "code": video.code,
+        "title": video.title,
+        "source_url": video.source.uri if video.source.kind != "file" else None,
+        "thumbnail_url": video.images.get("cover"),
+        "duration": video.media.duration_s if video.media else None,
+        "views": metadata.views,
+        "likes": metadata.likes,
+        "release_date": metadata.release_date,
+        "categories": list(metadata.categories),
+        "people": [dict(person) for person in metadata.people],
+        "tags": list(metadata.tags),
+        "studio": metadata.studio,
+        "series": metadata.series,
+        "hosting": {
+            name: {"embed_url": upload.embed_url, "watch_url": upload.watch_url, "direct_url": upload.direct_url}
+            for name, upload in sorted(uploads.items())
+        },
+        "preview_video_url": first_preview.direct_url or first_preview.watch_url if first_preview else None,
+        "preview_duration": preview.duration_s if preview else None,
+        "preview_clips": len(preview.clips) if preview else 0,
+        "preview_file_size_mb": round(preview.size_bytes / 1e6, 2) if preview else None,
+        "preview_ia": None,
+        "sha256": video.file.sha256 if video.file else None,
+        "updated_at": video.updated_at,
+    }
+
+
+@dataclass
+class _Counts:
+    """What status.json says of the records."""
+
+    states: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    due: list[str] = field(default_factory=list)
+
+    def take(self, video: Video) -> None:
+        self.states[video.state] += 1
+        if video.state is State.FAILED and video.last_error:
+            self.failures[video.last_error.category] += 1
+        if video.state is State.QUEUED and video.next_attempt_at:
+            self.due.append(video.next_attempt_at)
+
+
+def rebuild(database: Database, now: datetime, last_run: RunReport | None) -> None:
+    """Write combined_videos.json, its pages and status.json from one pass over the records."""
+    pages: dict[str, list[Video]] = defaultdict(list)
+    counts = _Counts()
+    for video in database.videos():
+        counts.take(video)
+        if video.state is State.DONE:
+            pages[video.created_at[:7]].append(video)
+    _write_pages(database.folder, pages)
+    newest = _newest_first(video for page in pages.values() for video in page)
+    _write(database.folder / "combined_videos.json", [combined_entry(video) for video in newest[:NEWEST]])
+    run = _run_summary(last_run) if last_run else read_status(database.folder).get("last_run")
+    _write(database.folder / "status.json", _status(counts, run, now))
+
+
+def fresh_status(database: Database, now: datetime) -> dict[str, Any]:
+    """status.json as it would be written now."""
+    counts = _Counts()
+    for video in database.videos():
+        counts.take(video)
+    return _status(counts, read_status(database.folder).get("last_run"), now)
+
+
+def _newest_first(videos: Iterable[Video]) -> list[Video]:
+    return sorted(videos, key=lambda video: (video.created_at, video.id), reverse=True)
+
+
+def _status(counts: _Counts, last_run: Any, now: datetime) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "at": timestamp(now),
+        "videos": {state.value: counts.states[state] for state in State},
+        "queue_depth": counts.states[State.QUEUED] + counts.states[State.WORKING],
+        "failures_by_category": dict(sorted(counts.failures.items())),
+        "next_due_at": min(counts.due, default=None),
+        "lateness_s": None,  # a schedule is needed to be late
+        "last_run": last_run,
+    }
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """The last written status.json; empty where there is none or it cannot be read, as it is rebuilt anyway."""
+    try:
+        content = json.loads((folder / "status.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _run_summary(report: RunReport) -> dict[str, Any]:
+    return {
+        "run_id": report.run_id,
+        "status": report.status.value,
+        "started_at": report.started_at,
+        "finished_at": report.finished_at,
+        "summary": report.summary.model_dump(mode="json"),
+    }
+
+
+def _write_pages(folder: Path, pages: dict[str, list[Video]]) -> None:
+    for month, videos in pages.items():
+        _write(folder / "combined" / f"{month}.json", [combined_entry(video) for video in _newest_first(videos)])
+    for path in (folder / "combined").glob("*.json"):
+        if path.stem not in pages:
+            path.unlink()
+
+
+def _write(path: Path, content: Any) -> None:
+    """Only where it says something new."""
+    encoded = (json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode()
+    if not path.exists() or path.read_bytes() != encoded:
+        atomic.write(path, encoded)

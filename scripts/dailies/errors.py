@@ -1,0 +1,95 @@
+"""Errors, classed by what to do next (design, rule 2)."""
+
+from enum import IntEnum, StrEnum
+
+
+class Category(StrEnum):
+    """What went wrong, as it stands in records, reports and `errors_by_category`."""
+
+    EMPTY = "empty"
+    DAMAGED = "damaged"
+    UNSUPPORTED = "unsupported"
+    NO_VIDEO = "no_video"
+    CHANGED = "changed"
+    UNREADABLE = "unreadable"
+    GONE = "gone"
+    UNREACHABLE = "unreachable"
+    NO_SPACE = "no_space"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    CONVERSION = "conversion"
+    HOST = "host"
+    BUSY = "busy"
+    SETTINGS = "settings"
+    DATABASE = "database"
+    GIT = "git"
+    TIME_OVER = "time_over"
+    INTERRUPTED = "interrupted"
+
+
+class Exit(IntEnum):
+    """Exit codes of the command line contract; when several apply the order is UNEXPECTED first, DONE last."""
+
+    DONE = 0
+    VIDEOS_FAILED = 1
+    USAGE = 2
+    UNEXPECTED = 3
+    NOT_PUBLISHED = 4
+    INTERRUPTED = 130
+
+
+class DailiesError(Exception):
+    """Base of all: `str(error)` is one line that names what, which and the remedy."""
+
+    category: Category = Category.SETTINGS
+
+    def __init__(self, message: str, category: Category | None = None) -> None:
+        super().__init__(message)
+        if category is not None:
+            self.category = category
+
+
+class ConfigError(DailiesError):
+    """A person must act before anything can go on (exit 2)."""
+
+
+class VideoError(DailiesError):
+    """This video cannot be done; it is recorded as failed and the run goes on."""
+
+    category = Category.DAMAGED
+
+
+class Transient(DailiesError):
+    """It may work later: counted, queued again with a backoff."""
+
+    category = Category.HOST
+
+
+class Waiting(DailiesError):
+    """Nothing is wrong with the video, something is missing around it: no attempt is counted."""
+
+    category = Category.UNREACHABLE
+
+
+class SourceGone(DailiesError):
+    """The source has gone from under the library's root for good: the video is `unavailable`."""
+
+    category = Category.GONE
+
+
+class OutOfTime(DailiesError):
+    """The run's time is over: stop cleanly, nothing is counted."""
+
+    category = Category.TIME_OVER
+
+
+class Interrupted(DailiesError):
+    """A signal asked the run to end; an interruption is not a failure (design, rule 10)."""
+
+    category = Category.INTERRUPTED
+
+
+class NotPublished(DailiesError):
+    """The database could not be committed or pushed (exit 4)."""
+
+    category = Category.GIT

@@ -1,0 +1,72 @@
+"""The embedded host: a folder on this machine (docs/settings.md#folder)."""
+
+import os
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dailies import atomic, copying
+from dailies.clock import Deadline
+from dailies.errors import Category, Transient
+from dailies.hosts.host import Receipt
+from dailies.model import Kind
+
+_NAMES: Final = {Kind.VIDEO: "{id}.mp4", Kind.PREVIEW: "{id}.preview.mp4", Kind.IMAGE: "{id}.jpg"}
+
+
+class FolderHost(BaseModel):
+    """`media/published/{id}.mp4`; overwritten in place, so the same upload twice is one file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    root: Path
+    path: str = Field(description="the folder; relative to the library's root")
+    public_url: str = Field("", description="address under which the folder is served; makes the links in the database")
+
+    def upload(self, path: Path, video_id: str, kind: Kind, sha256: str, deadline: Deadline) -> Receipt:
+        target = self._target(video_id, kind)
+        temporary = atomic.temporary_beside(target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            copying.copy(path, temporary, deadline)
+            written = copying.sha256(temporary, deadline)
+            if written != sha256:
+                raise Transient(f"{target}: what was written differs from {path.name}; check the disk, it is tried again later")
+            temporary.chmod(0o666 & ~_umask())
+            atomic.put_in_place(temporary, target)
+        except OSError as error:
+            raise Transient(f"{target}: cannot be written: {error.strerror}; make the folder writable", Category.HOST) from error
+        finally:
+            if temporary.exists():
+                temporary.unlink(missing_ok=True)
+        return self._receipt(target)
+
+    def find(self, video_id: str, kind: Kind, sha256: str, deadline: Deadline) -> Receipt | None:
+        target = self._target(video_id, kind)
+        try:
+            return self._receipt(target) if copying.sha256(target, deadline) == sha256 else None
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Transient(f"{target}: cannot be read: {error.strerror}; check its permissions", Category.HOST) from error
+
+    def sweep_folders(self) -> tuple[Path, ...]:
+        return (self.root / self.path,)
+
+    def _target(self, video_id: str, kind: Kind) -> Path:
+        return self.root / self.path / _NAMES[kind].format(id=video_id)
+
+    def _receipt(self, target: Path) -> Receipt:
+        """A path outside the library says too much about this machine for a public record: only the name then."""
+        inside = target.is_relative_to(self.root)
+        place = target.relative_to(self.root).as_posix() if inside else target.name
+        url = f"{self.public_url.rstrip('/')}/{quote(target.name)}" if self.public_url else place
+        return Receipt(remote_id=target.name, watch_url=url, direct_url=url)
+
+
+def _umask() -> int:
+    """The process's umask can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,62 @@
+"""A library opened for a command: its settings, and what is made from them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from dailies import config, hosts
+from dailies.clock import Clock, SystemClock
+from dailies.config import Settings
+from dailies.database import Database
+from dailies.hosts import Host
+from dailies.redact import Redactor, plain, secrets_of
+from dailies.repository import Repository
+from dailies.space import Space
+
+
+@dataclass(frozen=True)
+class Library:
+    """The repository whose root holds `dailies.toml`."""
+
+    root: Path
+    settings: Settings
+    clock: Clock = field(default_factory=SystemClock)
+
+    @classmethod
+    def open(cls, start: Path | None = None, root: Path | None = None) -> "Library":
+        """The library at `root`, else the nearest one upwards from `start`. Raises ConfigError."""
+        found = config.find_root((start or Path.cwd()).resolve()) if root is None else root.resolve()
+        return cls(found, config.load(found))
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    @property
+    def inbox(self) -> Path:
+        return self.root / self.settings.library.inbox
+
+    @cached_property
+    def repository(self) -> Repository:
+        return Repository(self.root, self.settings.git)
+
+    @cached_property
+    def database(self) -> Database:
+        return Database(self.root, self.work, self.clock, restore=self.repository.committed)
+
+    @cached_property
+    def space(self) -> Space:
+        return Space(self.work, self.settings.space.floor, self.clock)
+
+    @cached_property
+    def hosts(self) -> Mapping[str, Host]:
+        return hosts.build(self.settings, self.root)
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        return Redactor(secrets_of(config.environment(), self.settings.secret_names()))
+
+    def clean_text(self, text: str) -> str:
+        """For messages that stand in committed records: no secret, one line, no longer than a person reads."""
+        return plain(self.redactor(text))[:1000]

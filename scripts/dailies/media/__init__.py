@@ -1,0 +1,1 @@
+"""Everything about the media itself: what a file is, how it is converted, shown and verified."""

@@ -1,0 +1,169 @@
+"""The child process that opens media with PyAV: `python -m dailies.media.worker FILE packets|header`.
+
+Prints one JSON document (media/probe.py), or `<category> <reason>`. Whatever happens to it, the run lives on.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+import av
+from av.stream import Disposition
+
+from dailies.errors import Category
+from dailies.media.ffmpeg import FORMATS, PROTOCOLS
+from dailies.media.probe import Probe, Stream, StreamKind
+
+DECODE_TRIES: Final = 300  # packets given to the decoder before its first picture must be there
+KEPT_TAGS: Final = ("title", "artist", "album", "genre", "copyright")
+# The first bytes of containers that we read: a file that has them and cannot be opened is damaged, any other is unsupported.
+_SIGNATURES: Final = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1aE\xdf\xa3"), (0, b"RIFF"), (0, b"OggS"), (0, b"FLV"))
+
+_TS_PACKET: Final = 188  # bytes; each begins with "G"
+
+
+@dataclass
+class _Count:
+    """What the packets of one stream say."""
+
+    packets: int = 0
+    corrupt: int = 0
+    leading: int = 0
+    start: float | None = None
+    end: float | None = None
+    tries: int = 0
+    decoded: bool | None = None
+    rotation: int = 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    path, mode = Path(arguments[0]), arguments[1]
+    try:
+        print(_read(path, header_only=mode == "header").model_dump_json())
+    except av.error.FFmpegError as error:
+        print(_reason(path, error))
+    return 0
+
+
+def _reason(path: Path, error: av.error.FFmpegError) -> str:
+    if path.stat().st_size == 0:
+        return f"{Category.EMPTY} is empty (0 bytes); copy or export it again"
+    with path.open("rb") as file:
+        head = file.read(_TS_PACKET + 1)
+    is_transport_stream = head[:1] == head[_TS_PACKET:] == b"G"
+    if is_transport_stream or any(head[at : at + len(mark)] == mark for at, mark in _SIGNATURES):
+        return f"{Category.DAMAGED} cannot be opened ({error.strerror}); its index is missing or broken: repair or copy it again"
+    return f"{Category.UNSUPPORTED} is no media file that can be read ({error.strerror}); see docs/settings.md for the formats"
+
+
+def _read(path: Path, *, header_only: bool) -> Probe:
+    options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS}
+    with av.open(str(path), options=options, metadata_errors="replace") as container:
+        counts = {stream.index: _Count() for stream in container.streams}
+        if header_only:
+            _look_at_pictures(container, counts)
+        else:
+            _count_packets(container, counts)
+        declared = container.duration / av.time_base if container.duration is not None else None
+        return Probe(
+            format=container.format.name,
+            size_bytes=path.stat().st_size,
+            declared_s=declared,
+            bit_rate=container.bit_rate or 0,
+            tags={key: value for key, value in container.metadata.items() if key.lower() in KEPT_TAGS},
+            streams=tuple(_stream(stream, counts[stream.index]) for stream in container.streams),
+        )
+
+
+def _look_at_pictures(container: Any, counts: dict[int, _Count]) -> None:
+    """Just far enough to know how the pictures are rotated: the header alone does not say in PyAV."""
+    waiting = {stream.index for stream in container.streams.video}
+    for packet in container.demux(video=list(range(len(container.streams.video)))) if waiting else ():
+        count = counts[packet.stream.index]
+        if packet.size and not count.decoded:
+            _try_decode(packet, count)
+        if count.decoded or count.tries >= DECODE_TRIES or not packet.size:
+            waiting.discard(packet.stream.index)
+        if not waiting:
+            return
+
+
+def _count_packets(container: Any, counts: dict[int, _Count]) -> None:
+    for packet in container.demux():
+        if packet.size == 0:
+            continue  # the flushing packet at the end
+        count = counts.setdefault(packet.stream.index, _Count())
+        count.packets += 1
+        count.corrupt += packet.is_corrupt
+        if packet.pts is not None:
+            start = float(packet.pts * packet.time_base)
+            end = start + float((packet.duration or 0) * packet.time_base)
+            count.start = start if count.start is None else min(count.start, start)
+            count.end = end if count.end is None else max(count.end, end)
+        if packet.stream.type == "video" and not count.decoded:
+            count.leading += not packet.is_keyframe and count.tries == 0
+            _try_decode(packet, count)
+
+
+def _try_decode(packet: Any, count: _Count) -> None:
+    """Until the first picture: it proves that the decoder knows the stream, and says how it is rotated."""
+    if count.tries >= DECODE_TRIES or (count.tries == 0 and not packet.is_keyframe):
+        return
+    count.tries += 1
+    count.decoded = False
+    try:
+        for frame in packet.decode():
+            count.decoded, count.rotation = True, int(frame.rotation)
+            return
+    except av.error.FFmpegError:
+        return
+
+
+def _stream(stream: Any, count: _Count) -> Stream:
+    context = stream.codec_context
+    seconds = float(stream.time_base) if stream.time_base else 0.0
+    start = stream.start_time * seconds if stream.start_time is not None else count.start
+    declared = stream.duration * seconds if stream.duration is not None else None
+    end = count.end if count.end is not None else (start or 0.0) + declared if declared is not None else None
+    common = Stream(
+        index=stream.index,
+        kind=cast("StreamKind", stream.type if stream.type in {"video", "audio", "subtitle", "attachment"} else "data"),
+        codec=context.codec.canonical_name if context else None,
+        is_picture=bool(stream.disposition & Disposition.attached_pic),
+        is_default=bool(stream.disposition & Disposition.default),
+        language=stream.language,
+        title=stream.metadata.get("title"),
+        start_s=start,
+        end_s=end,
+        declared_s=declared,
+        packets=count.packets,
+        corrupt_packets=count.corrupt,
+        leading_packets=count.leading,
+        is_decodable=count.decoded,
+        rotation=count.rotation,
+    )
+    return common.model_copy(update=_details(stream, context)) if context else common
+
+
+def _details(stream: Any, context: Any) -> dict[str, Any]:
+    if stream.type == "video":
+        aspect = context.sample_aspect_ratio
+        return {
+            "width": context.width,
+            "height": context.height,
+            "pixel_format": context.pix_fmt,
+            "fps": float(stream.average_rate or stream.guessed_rate or 0),
+            "sample_aspect": (aspect.numerator, aspect.denominator) if aspect else (1, 1),
+            # avcC and hvcC begin with their version, 1; Annex B with a start code (ISO/IEC 14496-15)
+            "is_raw": context.name in {"h264", "hevc"} and not (context.extradata or b"").startswith(b"\x01"),
+        }
+    if stream.type == "audio":
+        is_adts = context.codec.canonical_name == "aac" and not context.extradata
+        return {"channels": context.channels, "sample_rate": context.sample_rate, "is_raw": is_adts}
+    return {}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,204 @@
+"""One run from end to end: recover, scan the inbox, take the queue, report, commit."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dailies import atomic, config, derived, intake, policy, report
+from dailies.clock import Deadline
+from dailies.database import to_json
+from dailies.errors import ConfigError, DailiesError, Exit, NotPublished, Transient
+from dailies.library import Library
+from dailies.locks import Single
+from dailies.media import ffmpeg
+from dailies.media.render import Rules
+from dailies.model import Video
+from dailies.progress import Watcher, log
+from dailies.recovery import Recovered, recover
+from dailies.report import Collector, RunReport, RunStatus
+from dailies.runner import Runner
+from dailies.sources import inbox
+from dailies.steps import STEPS, Job, Kit, Lanes, WorkFolder
+
+COMMIT_RESERVE_S: Final = 180.0  # the last minutes are kept for committing (design, rule 3)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person asked of one run; settings fill the rest."""
+
+    limit: int | None = None
+    commit: bool = True
+    is_demo: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    report: RunReport
+    code: Exit
+    error: str | None = None
+
+
+def run(library: Library, wanted: Wanted, watcher: Watcher, stop: threading.Event) -> Result:
+    """Raises ConfigError before anything is touched; later errors are in the result, beside a true report."""
+    limits = library.settings.run
+    if limits.time_limit <= limits.min_remaining:
+        raise ConfigError(
+            f"time limit: {limits.time_limit:.0f} s is not above the {limits.min_remaining:.0f} s that must remain to start "
+            "a video; raise --time-limit or lower --min-remaining"
+        )
+    started = library.clock.now()
+    collector = Collector(report.new_run_id(started), started, limits.time_limit, library.clean_text)
+    reserve = min(COMMIT_RESERVE_S, limits.time_limit / 10)
+    deadline = Deadline.after(library.clock, limits.time_limit - reserve, stop)
+    check_place(library, is_demo=wanted.is_demo)
+    kit = _kit(library)
+    try:
+        with Single(library.work / "run.lock").held():
+            return _run_alone(library, wanted, watcher, kit, collector, deadline)
+    except Transient as error:
+        if collector.has_begun:
+            raise
+        collector.problem(f"another run is at work: {error}")
+        return Result(collector.report(RunStatus.COMPLETED, library.clock.now(), _remaining(library)), Exit.DONE, str(error))
+
+
+def check_place(library: Library, *, is_demo: bool = False) -> None:
+    """Raises ConfigError where a published file would vanish with the machine (design, rule 8)."""
+    environment = config.environment()
+    is_hosted = environment.get("GITHUB_ACTIONS") == "true" and environment.get("RUNNER_ENVIRONMENT") == "github-hosted"
+    adapters = {library.settings.hosts[name].adapter for name in library.settings.publish.hosts if name in library.settings.hosts}
+    if is_hosted and adapters == {"folder"} and not is_demo:
+        raise ConfigError(
+            "publish.hosts: only a folder on this hosted runner, which vanishes with it; add a host that is elsewhere"
+        )
+
+
+def _kit(library: Library) -> Kit:
+    """Everything that a person could have set wrong is found here, before the first video. Raises ConfigError."""
+    ffmpeg.executable()
+    settings = library.settings
+    rules = Rules(
+        work=library.work,
+        threads=max(1, config.cores() // jobs(library)),
+        accept_audio=settings.library.accept_audio,
+        accept_damaged=settings.library.accept_damaged,
+        decode_all=settings.publish.verify == "decode",
+    )
+    return Kit(library.root, library.work, settings, library.hosts, library.clock, rules)
+
+
+def jobs(library: Library) -> int:
+    """ffmpeg processes at once."""
+    return library.settings.run.jobs or config.cores()
+
+
+def _run_alone(library: Library, wanted: Wanted, watcher: Watcher, kit: Kit, collector: Collector, deadline: Deadline) -> Result:
+    collector.begin()
+    error: DailiesError | None = None
+    try:
+        log.info("recovered: %s", recover_library(library))
+        taken = intake.scan_inbox(library.inbox, library.database, library.root, library.clock)
+        for refused in taken.refused:
+            log.warning("inbox: %s", refused)
+            collector.problem(f"inbox: {refused}")
+        _runner(library, kit, watcher, collector).run(deadline, wanted.limit)
+    except ConfigError as problem:
+        collector.problem(str(problem))
+        error = problem
+    return _close(library, wanted, collector, deadline.stop, error)
+
+
+def recover_library(library: Library) -> Recovered:
+    """Under the run lock only."""
+    sweep = tuple(folder for host in library.hosts.values() for folder in host.sweep_folders())
+    keep_s = library.settings.space.keep_work
+    return recover(library.database, library.space, library.work, sweep, keep_s, library.clock)
+
+
+def _runner(library: Library, kit: Kit, watcher: Watcher, collector: Collector) -> Runner:
+    media, transfers = jobs(library), library.settings.run.transfers
+    return Runner(
+        kit=kit,
+        database=library.database,
+        space=library.space,
+        collector=collector,
+        watcher=watcher,
+        lanes=Lanes(media, transfers),
+        workers=media + transfers,
+        clean_text=library.clean_text,
+        sha256_lock=threading.Lock(),
+    )
+
+
+def _close(library: Library, wanted: Wanted, collector: Collector, stop: threading.Event, error: DailiesError | None) -> Result:
+    """Report and, unless interrupted, commit: a signal leaves that to the next run (design, rule 11)."""
+    is_cancelled = stop.is_set() and error is None
+    for video_id in library.database.blocked():
+        collector.problem(f"{video_id}: its record cannot be read; see the message above")
+        error = error or ConfigError(f"{video_id}: its record cannot be read and was set aside; see docs/database.md")
+    status = report.status_of(collector, is_cancelled=is_cancelled, has_problem=error is not None)
+    finished = collector.report(status, library.clock.now(), _remaining(library))
+    try:
+        _write(library, wanted, finished, is_cancelled=is_cancelled)
+    except (NotPublished, ConfigError) as problem:
+        log.error("%s", problem)
+        error = error if is_cancelled else problem
+        if isinstance(problem, NotPublished):
+            return Result(finished, Exit.NOT_PUBLISHED, str(problem))
+    return Result(finished, _code(collector, error, is_cancelled=is_cancelled), str(error) if error else None)
+
+
+def _code(collector: Collector, error: DailiesError | None, *, is_cancelled: bool) -> Exit:
+    if is_cancelled:
+        return Exit.INTERRUPTED
+    if error is not None:
+        return Exit.USAGE
+    return Exit.VIDEOS_FAILED if collector.has_failures else Exit.DONE
+
+
+def _write(library: Library, wanted: Wanted, finished: RunReport, *, is_cancelled: bool) -> None:
+    """The report beside the records where one changed, else in `work/` only; then the derived files and the commit."""
+    has_repository = library.repository.exists()
+    changed = library.database.saves > 0 or (has_repository and library.repository.has_changes())
+    if not changed:
+        atomic.write(library.work / "last-run.json", to_json(finished))
+        return
+    month = finished.started_at[:7]
+    atomic.write(library.database.folder / "runs" / month / f"{finished.run_id}.json", to_json(finished))
+    if is_cancelled:
+        return
+    derived.rebuild(library.database, library.clock.now(), finished)
+    if wanted.commit and library.settings.git.commit:
+        if not has_repository:
+            log.warning("not committed: %s is not in a git repository", library.root)
+            return
+        log.info("git: %s", library.repository.publish(report.commit_message(finished)).message)
+
+
+def _remaining(library: Library) -> int:
+    return sum(policy.is_open(video) for video in library.database.videos())
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a run would do with one video now."""
+
+    video: Video
+    steps: tuple[str, ...]
+    note: str
+
+
+def dry_run(library: Library, wanted: Wanted) -> tuple[list[Planned], list[Path]]:
+    """(the queue in order, with the steps that are needed; inbox files that would be queued). Touches nothing."""
+    kit, now = _kit(library), library.clock.now()
+    planned: list[Planned] = []
+    for video in policy.in_order(video for video in library.database.videos() if policy.is_open(video)):
+        job = Job(kit, WorkFolder(library.work / video.id), Deadline.after(library.clock, 60), lambda same: same, lambda _: None)
+        names = tuple(step.name.value for step in STEPS if step.is_needed(video, job))
+        due = policy.is_due(video, now)
+        is_over_limit = wanted.limit is not None and len([one for one in planned if not one.note]) >= wanted.limit
+        note = f"not before {video.next_attempt_at}" if not due else "over the limit" if is_over_limit else ""
+        planned.append(Planned(video, () if note else names, note))
+    return planned, intake.unknown(inbox.search(library.inbox).media, library.database, library.root)

@@ -1,0 +1,148 @@
+"""What becomes of a video after each kind of event; pure: the rules of retries, interruptions and waiting."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from dailies.clock import parse_timestamp, timestamp
+from dailies.config import Settings
+from dailies.errors import Category, DailiesError, SourceGone, Transient, VideoError, Waiting
+from dailies.model import LastError, State, StepName, StepRecord, StepStatus, Video
+
+MAX_INTERRUPTIONS: Final = 5  # the runner dying unexplained in the same step of a video this often fails it (design, rule 10)
+MEDIA_BYTES_PER_S: Final = 5_000_000  # slow disk and slow cores: what a video's own estimate reckons with
+STEP_FACTOR: Final = 4.0  # times the media's duration, on top of [run] step_timeout
+_OPEN: Final = frozenset({State.QUEUED, State.WORKING})
+
+
+def is_open(video: Video) -> bool:
+    return video.state in _OPEN and video.deleted_at is None
+
+
+def is_due(video: Video, now: datetime) -> bool:
+    return video.next_attempt_at is None or parse_timestamp(video.next_attempt_at) <= now
+
+
+def in_order(videos: Iterable[Video]) -> list[Video]:
+    """Oldest first; ids break ties, so that every run has the same order."""
+    return sorted(videos, key=lambda video: (video.created_at, video.id))
+
+
+def estimate_s(video: Video) -> float:
+    """Seconds that a video may take; a run with less left does not start it."""
+    return video.source.size_bytes / MEDIA_BYTES_PER_S
+
+
+def may_start(video: Video, remaining_s: float, settings: Settings) -> bool:
+    """Whether the run's remaining time is enough to begin with this video (design, rule 3)."""
+    return remaining_s >= max(settings.run.min_remaining, estimate_s(video))
+
+
+def step_limit_s(video: Video, settings: Settings) -> float:
+    """Seconds after which a step of this video is stuck."""
+    duration_s = video.media.duration_s if video.media else video.source.size_bytes / MEDIA_BYTES_PER_S
+    return settings.run.step_timeout + STEP_FACTOR * duration_s
+
+
+def backoff_s(attempt: int, settings: Settings) -> float:
+    """2^n minutes after the n-th failure, capped."""
+    return float(min(60 * 2.0 ** min(attempt, 30), settings.publish.retry_cap))
+
+
+def after_error(video: Video, step: StepName | None, error: DailiesError, message: str, settings: Settings, now: datetime) -> Video:
+    """The record after a failure; `message` is the redacted text of `error`."""
+    if isinstance(error, Waiting):
+        return _put_back(video, step, error, message, "waits, no attempt counted", now)
+    if isinstance(error, SourceGone):
+        return _ended(video, State.UNAVAILABLE, step, error, message, now)
+    attempt = video.retry_count + 1
+    crashed_again = error.category is Category.CRASHED and _crashed_before(video)
+    if isinstance(error, VideoError) or crashed_again or attempt > settings.publish.max_retries:
+        return _ended(video.with_(retry_count=attempt), State.FAILED, step, error, message, now)
+    if isinstance(error, Transient):
+        wait = timedelta(seconds=backoff_s(attempt, settings))
+        put_back = _put_back(video.with_(retry_count=attempt), step, error, message, "queued again", now)
+        return put_back.with_(next_attempt_at=timestamp(now + wait))
+    return video.with_(state=State.QUEUED)  # out of time or interrupted: nothing is counted
+
+
+def _crashed_before(video: Video) -> bool:
+    return video.last_error is not None and video.last_error.category == Category.CRASHED
+
+
+def _last_error(video: Video, step: StepName | None, error: DailiesError, message: str, action: str, now: datetime) -> LastError:
+    """The same trouble again keeps its first time: a video that waits changes no record."""
+    made = LastError(
+        step=step, attempt=video.retry_count, category=error.category, message=message, action=action, at=timestamp(now)
+    )
+    before = video.last_error
+    return before if before is not None and before.model_copy(update={"at": made.at}) == made else made
+
+
+def _put_back(video: Video, step: StepName | None, error: DailiesError, message: str, action: str, now: datetime) -> Video:
+    return video.with_(state=State.QUEUED, last_error=_last_error(video, step, error, message, action, now))
+
+
+def _ended(video: Video, state: State, step: StepName | None, error: DailiesError, message: str, now: datetime) -> Video:
+    record = _last_error(video, step, error, message, "given up; `dailies retry` starts it anew", now)
+    return video.with_(state=state, last_error=record, next_attempt_at=None)
+
+
+def after_crash(video: Video, step: StepName | None, now: datetime) -> Video:
+    """A video that a dead run had in hand, in this step: queued again; the fifth time in a row failed."""
+    if step is None:
+        return video.with_(state=State.QUEUED)
+    count = video.interruptions + 1 if video.interrupted_step is step else 1
+    video = video.with_(state=State.QUEUED, interruptions=count, interrupted_step=step)
+    if count < MAX_INTERRUPTIONS:
+        return video
+    message = f"{video.code}: the run died {count} times in a row in step {step}; look at the file, then `dailies retry {video.id}`"
+    return _ended(video, State.FAILED, step, VideoError(message, Category.CRASHED), message, now)
+
+
+def after_step(video: Video, step: StepName, duration_s: float, now: datetime) -> Video:
+    done = StepRecord(status=StepStatus.COMPLETED, duration_s=round(duration_s, 3), at=timestamp(now))
+    video = video.with_step(step, done)
+    return video.with_(interruptions=0, interrupted_step=None) if video.interrupted_step is step else video
+
+
+def after_optional_failure(video: Video, step: StepName, duration_s: float, message: str, now: datetime) -> Video:
+    """A preview that failed is a warning; so is anything that keeps a published video from having one."""
+    failed = StepRecord(status=StepStatus.FAILED, duration_s=round(duration_s, 3), at=timestamp(now), error=message)
+    video = video.with_step(step, failed).with_warning(f"{step}: {message}")
+    is_before_preview = step in {StepName.FETCH, StepName.INSPECT, StepName.CONVERT}
+    return video.with_step(StepName.PREVIEW, failed) if is_before_preview else video
+
+
+def finished(video: Video) -> Video:
+    return video.with_(state=State.DONE, next_attempt_at=None, last_error=None)
+
+
+def retried(video: Video) -> Video:
+    """By hand: everything that failed is forgotten, what was completed stays; the larger epoch wins a merge."""
+    kept = {name: record for name, record in video.steps.items() if record.status is StepStatus.COMPLETED}
+    return video.with_(
+        state=State.QUEUED,
+        epoch=video.epoch + 1,
+        retry_count=0,
+        interruptions=0,
+        interrupted_step=None,
+        next_attempt_at=None,
+        last_error=None,
+        duplicate_of=None,
+        warnings=(),
+        steps=kept,
+    )
+
+
+def needs_retry(video: Video) -> bool:
+    return video.state in {State.FAILED, State.UNAVAILABLE} and video.deleted_at is None
+
+
+def is_orphaned_duplicate(video: Video, states: dict[str, State]) -> bool:
+    """A duplicate of a failed or removed video is not a duplicate (design, rule 12)."""
+    return video.state is State.DUPLICATE and states.get(video.duplicate_of or "") not in {State.DONE, *_OPEN}
+
+
+def freed_duplicate(video: Video) -> Video:
+    return video.with_(state=State.QUEUED, duplicate_of=None)

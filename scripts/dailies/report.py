@@ -1,0 +1,187 @@
+"""What a run did: collected while it goes, then JSON and a line of text."""
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from dailies.clock import parse_timestamp, show_duration, timestamp
+from dailies.model import Record, State, StepName, StepStatus, Timestamp, Video
+
+
+class RunStatus(StrEnum):
+    COMPLETED = "completed"
+    COMPLETED_WITH_ERRORS = "completed_with_errors"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class StepReport(Record):
+    status: StepStatus
+    duration_s: float
+    error: str | None = None
+
+
+class VideoReport(Record):
+    id: str
+    code: str
+    state: State
+    steps: Mapping[StepName, StepReport]
+    bytes: int
+
+
+class Summary(Record):
+    done: int = 0
+    failed: int = 0
+    duplicate: int = 0
+    skipped: int = 0
+    remaining: int = 0
+    bytes_in: int = 0
+
+
+class Retries(Record):
+    attempted: int = 0
+    succeeded: int = 0
+
+
+class RunReport(Record):
+    """`database/runs/<year>-<month>/<run id>.json`. `skipped` were not started or wait; `remaining` are still in the queue."""
+
+    schema_version: int = 1
+    run_id: str
+    status: RunStatus
+    started_at: Timestamp
+    finished_at: Timestamp
+    time_limit_s: float
+    videos: tuple[VideoReport, ...]
+    summary: Summary
+    errors_by_category: Mapping[str, int]
+    retries: Retries
+    mean_recovery_s: float | None
+    problems: tuple[str, ...] = ()
+
+
+def new_run_id(now: datetime) -> str:
+    return f"{timestamp(now).replace(':', '').replace('-', '')}-{os.urandom(3).hex()}"
+
+
+class Collector:
+    """Takes what happens, from any thread; makes the report at the end."""
+
+    def __init__(self, run_id: str, started: datetime, time_limit_s: float, clean: Callable[[str], str]) -> None:
+        self.run_id = run_id
+        self._started = started
+        self._time_limit_s = time_limit_s
+        self._clean = clean
+        self._lock = threading.Lock()
+        self._steps: dict[str, dict[StepName, StepReport]] = {}
+        self._videos: dict[str, Video] = {}
+        self._errors: Counter[str] = Counter()
+        self._retried: set[str] = set()
+        self._recoveries: list[float] = []
+        self._put_back = 0
+        self._skipped = 0
+        self._problems: list[str] = []
+        self.has_begun = False
+
+    def begin(self) -> None:
+        """The run lock is held: from here on it is this run."""
+        self.has_begun = True
+
+    @property
+    def has_videos(self) -> bool:
+        return bool(self._videos)
+
+    def started_video(self, video: Video) -> None:
+        with self._lock:
+            self._videos[video.id] = video
+            self._steps.setdefault(video.id, {})
+
+    def step(self, video: Video, name: StepName, status: StepStatus, duration_s: float, error: str | None = None) -> None:
+        said = self._clean(error) if error else None
+        with self._lock:
+            self._steps[video.id][name] = StepReport(status=status, duration_s=round(duration_s, 3), error=said)
+
+    def failure(self, category: str, *, is_put_back: bool) -> None:
+        with self._lock:
+            self._errors[category] += 1
+            self._put_back += is_put_back
+
+    def ended_video(self, before: Video, after: Video, now: datetime) -> None:
+        with self._lock:
+            self._videos[after.id] = after
+            if before.retry_count and self._steps[after.id]:
+                self._retried.add(after.id)
+            if after.state is State.DONE and before.last_error is not None and before.retry_count:
+                self._recoveries.append((now - parse_timestamp(before.last_error.at)).total_seconds())
+
+    def skipped(self, count: int = 1) -> None:
+        with self._lock:
+            self._skipped += count
+
+    def problem(self, text: str) -> None:
+        """Something about the run that is no video's failure: a refused file in the inbox, a record that cannot be read."""
+        with self._lock:
+            self._problems.append(self._clean(text))
+
+    @property
+    def has_failures(self) -> bool:
+        """A failed video, or one that a failure put back: never "completed" then."""
+        return bool(self._put_back) or any(video.state in {State.FAILED, State.UNAVAILABLE} for video in self._videos.values())
+
+    def report(self, status: RunStatus, now: datetime, remaining: int) -> RunReport:
+        states = Counter(video.state for video in self._videos.values())
+        done = {video.id for video in self._videos.values() if video.state is State.DONE}
+        recoveries = self._recoveries
+        return RunReport(
+            run_id=self.run_id,
+            status=status,
+            started_at=timestamp(self._started),
+            finished_at=timestamp(now),
+            time_limit_s=self._time_limit_s,
+            videos=tuple(self._video(video) for video in self._videos.values()),
+            summary=Summary(
+                done=states[State.DONE],
+                failed=states[State.FAILED] + states[State.UNAVAILABLE],
+                duplicate=states[State.DUPLICATE],
+                skipped=self._skipped,
+                remaining=remaining,
+                bytes_in=sum(video.source.size_bytes for video in self._videos.values() if StepName.FETCH in self._steps[video.id]),
+            ),
+            errors_by_category=dict(sorted(self._errors.items())),
+            retries=Retries(attempted=len(self._retried), succeeded=len(self._retried & done)),
+            mean_recovery_s=round(sum(recoveries) / len(recoveries), 1) if recoveries else None,
+            problems=tuple(self._problems),
+        )
+
+    def _video(self, video: Video) -> VideoReport:
+        return VideoReport(
+            id=video.id, code=video.code, state=video.state, steps=self._steps[video.id], bytes=video.source.size_bytes
+        )
+
+
+def sentence(report: RunReport) -> str:
+    """One line for people: what a run came to."""
+    summary = report.summary
+    counts = {"done": summary.done, "failed": summary.failed, "duplicate": summary.duplicate, "skipped": summary.skipped}
+    said = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
+    seconds = (parse_timestamp(report.finished_at) - parse_timestamp(report.started_at)).total_seconds()
+    return f"{report.status}: {said}; {summary.remaining} left in the queue; {show_duration(seconds)}"
+
+
+def status_of(collector: Collector, *, is_cancelled: bool, has_problem: bool) -> RunStatus:
+    """`has_problem`: a person must act; with no video taken nothing came of the run."""
+    if is_cancelled:
+        return RunStatus.CANCELLED
+    if has_problem and not collector.has_videos:
+        return RunStatus.FAILED
+    return RunStatus.COMPLETED_WITH_ERRORS if collector.has_failures or has_problem else RunStatus.COMPLETED
+
+
+def commit_message(report: RunReport) -> str:
+    summary: Mapping[str, Any] = report.summary.model_dump()
+    said = ", ".join(f"{summary[name]} {name}" for name in ("done", "failed", "duplicate") if summary[name])
+    return f"database: {said or 'queue updated'} (run {report.run_id})"

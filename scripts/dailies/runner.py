@@ -1,0 +1,200 @@
+"""The loop: next video, next needed step, deadline, save, and what to do after each kind of error."""
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from dailies import cleanup, policy
+from dailies.clock import Deadline
+from dailies.database import Database
+from dailies.errors import Category, ConfigError, DailiesError, Interrupted, OutOfTime, Transient, Waiting
+from dailies.model import State, StepName, StepStatus, Video
+from dailies.progress import Watcher
+from dailies.recovery import mark_step, unmark_step
+from dailies.report import Collector
+from dailies.space import Space
+from dailies.steps import STEPS, Job, Kit, Lanes, Step, WorkFolder, needs_publishing, space_needed
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 0.2  # how late the loop sees a stop
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Takes the queue once; a video that fails is tried again by a later run, never by the same one."""
+
+    kit: Kit
+    database: Database
+    space: Space
+    collector: Collector
+    watcher: Watcher
+    lanes: Lanes
+    workers: int
+    clean_text: Callable[[str], str]  # redacts and makes one line: messages stand in committed records
+    sha256_lock: threading.Lock
+
+    def queue(self) -> list[Video]:
+        """Open videos that are due, oldest first."""
+        now = self.kit.clock.now()
+        return policy.in_order(video for video in self.database.videos() if policy.is_open(video) and policy.is_due(video, now))
+
+    def run(self, deadline: Deadline, limit: int | None = None) -> None:
+        """Until the queue is taken, the time is over or a stop. Raises ConfigError and what is a bug, after all have ended."""
+        self.database.index()  # before there are threads
+        waiting = deque(self.queue())
+        started = 0
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="video") as pool:
+            active: set[Future[None]] = set()
+            try:
+                while waiting or active:
+                    while waiting and len(active) < self.workers and started != limit and not deadline.stop.is_set():
+                        video = waiting.popleft()
+                        if policy.may_start(video, deadline.remaining(), self.kit.settings):
+                            active.add(pool.submit(self._process, video, deadline))
+                            started += 1
+                        else:
+                            self.collector.skipped()
+                    if not active:
+                        break
+                    ended, active = wait(active, _LOOK_S, FIRST_COMPLETED)
+                    for future in ended:
+                        future.result()
+            except BaseException:
+                deadline.stop.set()  # the others end cleanly before the pool is left
+                raise
+            finally:
+                self.collector.skipped(len(waiting))
+
+    def _process(self, video: Video, deadline: Deadline) -> None:
+        """One video, as far as it goes; whatever happens leaves a true record, no temporary file and no reservation."""
+        way = _Way(self, video, WorkFolder(self.kit.work / video.id))
+        self.collector.started_video(video)
+        try:
+            with self.space.reserved(video.id, space_needed(video), way.folder.path):
+                way.folder.make()
+                try:
+                    way.go(deadline)
+                finally:
+                    cleanup.drop_folder(way.folder.tmp)
+        except DailiesError as error:
+            way.stopped_by(error, deadline)
+        finally:
+            way.leave()
+
+
+class _Way:
+    """A video's way through the steps. `video` is always what the database holds."""
+
+    def __init__(self, runner: Runner, video: Video, folder: WorkFolder) -> None:
+        self.folder = folder
+        self._runner = runner
+        self._kit = runner.kit
+        self._before = video
+        self._video = video
+        self._step: StepName | None = None
+
+    def go(self, deadline: Deadline) -> None:
+        job = Job(self._kit, self.folder, deadline, self._save, self._original_of)
+        for step in STEPS:
+            deadline.check()
+            if step.is_needed(self._video, job):
+                self._take(step, job, deadline)
+            if self._video.state is State.DUPLICATE:
+                cleanup.drop_folder(self.folder.path)
+                return
+        self._save(policy.finished(self._video))
+
+    def _take(self, step: Step, job: Job, deadline: Deadline) -> None:
+        self._step = step.name
+        slot = self._runner.lanes.take(step.lane, deadline)
+        try:
+            self._act(step, job, deadline)
+        finally:
+            slot.release()
+
+    def _act(self, step: Step, job: Job, deadline: Deadline) -> None:
+        """One step: marked, timed, saved; the failure of what is optional is a warning."""
+        runner, clock = self._runner, self._kit.clock
+        if step.name is not StepName.FETCH:  # a source that is only waited for changes no record
+            self._save(self._video.with_(state=State.WORKING))
+        is_optional = step.is_optional or not needs_publishing(self._video, self._kit)
+        mark_step(self.folder, step.name)
+        runner.watcher.step_started(self._video, step.name)
+        began = clock.monotonic()
+        job.deadline = deadline.within(policy.step_limit_s(self._video, self._kit.settings), lambda: self._timeout(step))
+        try:
+            video = step.act(self._video, job)
+        except DailiesError as error:
+            took, message = clock.monotonic() - began, runner.clean_text(str(error))
+            self._tell_failure(step, error, took, message)
+            if not is_optional or isinstance(error, OutOfTime | Interrupted | Waiting | ConfigError):
+                raise
+            self._save(policy.after_optional_failure(self._video, step.name, took, message, clock.now()))
+        else:
+            took = clock.monotonic() - began
+            self._save(policy.after_step(video, step.name, took, clock.now()))
+            runner.collector.step(self._video, step.name, StepStatus.COMPLETED, took)
+            runner.watcher.step_ended(self._video, step.name, took, None)
+        finally:
+            cleanup.drop_folder(self.folder.tmp)
+            if self.folder.path.is_dir():
+                unmark_step(self.folder)
+                self.folder.make()
+
+    def _timeout(self, step: Step) -> Transient:
+        limit = policy.step_limit_s(self._video, self._kit.settings)
+        return Transient(
+            f"{self._video.code}: {step.name} took longer than {limit:.0f} s; raise [run] step_timeout if it may", Category.TIMEOUT
+        )
+
+    def _tell_failure(self, step: Step, error: DailiesError, took: float, message: str) -> None:
+        is_interrupted = isinstance(error, OutOfTime | Interrupted)
+        status = StepStatus.INTERRUPTED if is_interrupted else StepStatus.FAILED
+        self._runner.collector.step(self._video, step.name, status, took, message)
+        self._runner.watcher.step_ended(self._video, step.name, took, message)
+
+    def stopped_by(self, error: DailiesError, deadline: Deadline) -> None:
+        """Record what became of the video; a person's matter (ConfigError) ends the run."""
+        runner = self._runner
+        message = runner.clean_text(str(error))
+        video = policy.after_error(self._video, self._step, error, message, self._kit.settings, self._kit.clock.now())
+        if isinstance(error, Waiting):
+            runner.collector.skipped()
+            log.warning("video=%s waits: %s", video.id, message)
+        elif not isinstance(error, OutOfTime | Interrupted | ConfigError):
+            runner.collector.failure(error.category, is_put_back=video.state is State.QUEUED)
+        self._save(video)
+        if not policy.is_open(video):
+            cleanup.drop_folder(self.folder.path)
+        if isinstance(error, ConfigError):
+            deadline.stop.set()
+            raise error
+
+    def leave(self) -> None:
+        self._runner.collector.ended_video(self._before, self._video, self._kit.clock.now())
+        self._runner.watcher.video_ended(self._video)
+        for empty in (self.folder.kept, self.folder.path):  # a video that only waits leaves nothing
+            if empty.is_dir() and not os.listdir(empty):
+                empty.rmdir()
+
+    def _save(self, video: Video) -> Video:
+        self._video = self._runner.database.save(video)
+        return self._video
+
+    def _original_of(self, video: Video) -> str | None:
+        """Under one lock: two videos with the same bytes at once make one original and one duplicate."""
+        digest = video.source.sha256
+        if digest is None:
+            return None
+        with self._runner.sha256_lock:
+            if not video.duplicate_allowed:
+                original = self._runner.database.index().holder_of(digest, besides=video.id)
+                if original is not None:
+                    return original
+            self._save(video)
+            return None

@@ -1,0 +1,77 @@
+"""A local file: in the library (its path relative to the root) or anywhere else on this machine."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from dailies import copying
+from dailies.clock import Deadline
+from dailies.errors import Category, SourceGone, Transient, VideoError, Waiting
+from dailies.model import Source, file_identity, path_to_uri, uri_to_path
+
+
+def uri_of(path: Path, root: Path) -> str:
+    """Normalised: relative to the library where it lies in it, so that every clone gives it the same identity."""
+    absolute = Path(os.path.abspath(path))
+    inside = absolute.is_relative_to(root)
+    return path_to_uri(absolute.relative_to(root).as_posix() if inside else str(absolute))
+
+
+@dataclass(frozen=True)
+class FileSource:
+    root: Path
+
+    def fetch(self, source: Source, target: Path, deadline: Deadline) -> None:
+        """Copies or reflinks; the copy must be what was queued, else VideoError `changed`."""
+        path = self._path(source)
+        self._check(path, source)
+        try:
+            copying.copy(path, target, deadline)
+        except PermissionError as error:
+            raise self._unreadable(source, error) from error
+        except OSError as error:
+            raise Transient(
+                f"{source.original_name}: cannot be copied: {error.strerror}; check the disk", Category.UNREADABLE
+            ) from error
+        if target.stat().st_size != source.size_bytes:
+            raise self._changed(source)
+
+    def remove(self, source: Source) -> None:
+        """Nothing is deleted that is not the very file that was queued."""
+        path = self._path_or_none(source)
+        if path is not None and file_identity(path, source.uri)[0] == source.identity:
+            path.unlink()
+
+    def _path_or_none(self, source: Source) -> Path | None:
+        path = self.root / uri_to_path(source.uri)
+        return path if path.exists() else None
+
+    def _path(self, source: Source) -> Path:
+        path = self._path_or_none(source)
+        if path is not None:
+            return path
+        if os.path.isabs(uri_to_path(source.uri)):
+            raise Waiting(
+                f"{source.original_name}: is not on this machine; run where it is, or queue it again", Category.UNREACHABLE
+            )
+        raise SourceGone(f"{source.original_name}: has gone from the library; put it back and `dailies retry` it", Category.GONE)
+
+    def _check(self, path: Path, source: Source) -> None:
+        if not path.is_file():
+            raise VideoError(f"{source.original_name}: is no longer a file; queue the file itself", Category.CHANGED)
+        try:
+            identity, _ = file_identity(path, source.uri)
+        except OSError as error:
+            raise self._unreadable(source, error) from error
+        if identity != source.identity:
+            raise self._changed(source)
+
+    @staticmethod
+    def _changed(source: Source) -> VideoError:
+        return VideoError(f"{source.original_name}: has changed since it was queued; add it again", Category.CHANGED)
+
+    @staticmethod
+    def _unreadable(source: Source, error: OSError) -> Transient:
+        return Transient(
+            f"{source.original_name}: cannot be read: {error.strerror}; make it readable for this user", Category.UNREADABLE
+        )
