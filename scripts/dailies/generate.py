@@ -113,7 +113,8 @@ def settings_markdown() -> str:
         f"{', '.join(f'`{suffix}`' for suffix in sorted(MEDIA_SUFFIXES))}.",
         f"Names that end in {', '.join(f'`{suffix}`' for suffix in sorted(UNFINISHED_SUFFIXES))}, files that still grow and files",
         "that a program has open for writing wait for the next run. What is inside decides, not the name: MP4/MOV, Matroska/WebM,",
-        "MPEG-TS and -PS, AVI, FLV, ASF/WMV, Ogg, MXF, NUT, IVF, DV, WTV, and the audio containers WAV, MP3, AAC, FLAC, AC-3, AIFF, CAF.",
+        "MPEG-TS and -PS, AVI, FLV, ASF/WMV, Ogg, MXF, NUT, IVF, DV, WTV, and the audio containers WAV, MP3, AAC, FLAC, AC-3,",
+        "AIFF, CAF.",
     ]
     return "\n".join(lines) + "\n"
 
