@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from conftest import ClipMaker, Shelf
+from support import ClipMaker, Shelf
 
 
 def test_a_clip_in_the_inbox_is_converted_published_previewed_recorded_and_pushed(shelf: Shelf, clip: Path) -> None:
