@@ -82,9 +82,11 @@ class Job:
     original_of: Callable[[Video], str | None]
     probes: dict[Path, Probe] = field(default_factory=dict)  # of this run only; the record holds the summary
 
-    def probe(self, path: Path, *, header_only: bool = False) -> Probe:
+    def probe(self, video: Video, path: Path, *, header_only: bool = False) -> Probe:
         if path not in self.probes:
-            self.probes[path] = probing.probe(path, self.deadline, work=self.kit.work, header_only=header_only)
+            self.probes[path] = probing.probe(
+                video.source.original_name, path, self.deadline, work=self.kit.work, header_only=header_only
+            )
         return self.probes[path]
 
 
@@ -155,7 +157,7 @@ def inspect(video: Video, job: Job) -> Video:
     path = job.folder.source
     digest = copying.sha256(path, job.deadline)
     video = video.with_(source=video.source.model_copy(update={"sha256": digest}))
-    source = job.probe(path)
+    source = job.probe(video, path)
     for warning in render.check_source(video.source.original_name, source, job.kit.rules):
         video = video.with_warning(warning)
     video = video.with_(media=probing.summary(source))
@@ -169,7 +171,7 @@ def convert(video: Video, job: Job) -> Video:
     """Make, verify, put in place, then let go of the source's copy."""
     temporary = job.folder.tmp / "output.mp4"
     name = video.source.original_name
-    source = job.probe(job.folder.source)
+    source = job.probe(video, job.folder.source)
     warnings = render.convert(name, job.folder.source, temporary, source, job.kit.rules, job.deadline)
     for warning in warnings:
         video = video.with_warning(warning)
@@ -237,7 +239,7 @@ def _now(job: Job) -> dict[str, str]:
 
 def preview(video: Video, job: Job) -> Video:
     settings = job.kit.settings.preview
-    media = job.probe(job.folder.output, header_only=True)
+    media = job.probe(video, job.folder.output, header_only=True)
     pictures = media.main_video()
     assert pictures is not None, "a video without pictures needs no preview"
     duration_s = (pictures.end_s or 0.0) - (pictures.start_s or 0.0)

@@ -82,23 +82,23 @@ class Probe(BaseModel):
         return max(stream.end_s or 0.0 for stream in timed) - min(stream.start_s or 0.0 for stream in timed)
 
 
-def probe(path: Path, deadline: Deadline, *, work: Path, header_only: bool = False) -> Probe:
-    """Raises VideoError (empty, unsupported, damaged), Transient `crashed` when the child dies: twice is final (policy.py)."""
+def probe(name: str, path: Path, deadline: Deadline, *, work: Path, header_only: bool = False) -> Probe:
+    """What `path` is; `name` is what messages call it. Raises VideoError (empty, unsupported, damaged), Transient `crashed` when the child dies: twice is final (policy.py)."""
     arguments = [str(path), "header" if header_only else "packets"]
-    return _answer(run_module("dailies.media.worker", arguments, deadline, work=work), path)
+    return _answer(run_module("dailies.media.worker", arguments, deadline, work=work), name)
 
 
-def _answer(child: Completed, path: Path) -> Probe:
+def _answer(child: Completed, name: str) -> Probe:
     if child.died:
-        raise died(path.name, child)
+        raise died(name, child)
     try:
         return Probe.model_validate_json(child.stdout)
     except ValidationError:
         pass
     category, _, reason = child.stdout.decode("utf-8", "replace").strip().partition(" ")
     if category in {Category.EMPTY, Category.UNSUPPORTED, Category.DAMAGED}:
-        raise VideoError(f"{path.name}: {reason}", Category(category))
-    raise VideoError(f"{path.name}: the probe failed ({child.last_words()}); re-export the file", Category.CRASHED)
+        raise VideoError(f"{name}: {reason}", Category(category))
+    raise VideoError(f"{name}: the probe failed ({child.last_words()}); re-export the file", Category.CRASHED)
 
 
 def died(name: str, child: Completed) -> Transient:

@@ -64,7 +64,7 @@ def _convert(name: str, path: Path, target: Path, source: Probe, plan: recipes.P
     if made.code != 0:
         raise verify.refused(name, made.last_words())
     _compare_hashes(name, made, target, plan, rules, deadline)
-    output = probe(target, deadline, work=rules.work, header_only=True)
+    output = probe(name, target, deadline, work=rules.work, header_only=True)
     reason = None if broken else verify.mismatch(source, output, plan)
     if reason:
         raise verify.refused(name, reason)
@@ -117,7 +117,7 @@ def preview(
     made = run(argv, deadline, work=rules.work)
     if made.code != 0:
         raise VideoError(f"{name}: no preview: ffmpeg {made.last_words()}", Category.CONVERSION)
-    result = probe(target, deadline, work=rules.work, header_only=True)
+    result = probe(name, target, deadline, work=rules.work, header_only=True)
     wanted = sum(clip.length_s for clip in clips)
     video = result.main_video()
     has_sound = bool(result.of_kind("audio"))
