@@ -83,7 +83,10 @@ class Probe(BaseModel):
 
 
 def probe(name: str, path: Path, deadline: Deadline, *, work: Path, header_only: bool = False) -> Probe:
-    """What `path` is; `name` is what messages call it. Raises VideoError (empty, unsupported, damaged), Transient `crashed` when the child dies: twice is final (policy.py)."""
+    """What `path` is; `name` is what messages call it.
+
+    Raises VideoError (empty, unsupported, damaged), Transient `crashed` when the child dies: twice is final (policy.py).
+    """
     arguments = [str(path), "header" if header_only else "packets"]
     return _answer(run_module("dailies.media.worker", arguments, deadline, work=work), name)
 
