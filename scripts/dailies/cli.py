@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -124,10 +125,11 @@ def add(
 ) -> None:
     """Queue files. Prints one id a line; the same file twice is one video."""
     from dailies import intake
+    from dailies.clock import Deadline
 
     library = _open()
     wishes = intake.Wishes(title=title, tags=tuple(tag or ()), code=code, remove_source=move, allow_duplicate=allow_duplicate)
-    taken = intake.add(paths, wishes, library.database, library.root, library.clock)
+    taken = intake.add(paths, wishes, library.desk(Deadline.after(library.clock, library.settings.run.time_limit)))
     if as_json:
         _print_json(
             [{"id": one.video.id, "code": one.video.code, "state": one.video.state, "new": one.is_new} for one in taken.added]
@@ -136,7 +138,9 @@ def add(
         for one in taken.added:
             typer.echo(one.video.id)
             if not one.is_new:
-                _complain(f"{one.video.source.original_name}: is in the library already, {one.video.state}: {one.video.id}")
+                unheard = "; the options given were not applied" if wishes != intake.Wishes() else ""
+                known = f"is in the library already, {one.video.state}: {one.video.id}{unheard}"
+                _complain(f"{one.video.source.original_name}: {known}")
     for refused in taken.refused:
         _complain(refused)
     raise typer.Exit(Exit.USAGE if taken.refused else Exit.DONE)
@@ -309,7 +313,6 @@ def retry(
 ) -> None:
     """Queue failed videos again: counts are reset, what was completed stays."""
     from dailies import policy
-    from dailies.model import State
 
     if not names and not failed:
         raise ConfigError("retry: names no video; give ids or codes, or --failed")
@@ -319,7 +322,7 @@ def retry(
     chosen += [video for video in database.videos() if failed and policy.needs_retry(video)]
     code = Exit.DONE
     for video in {video.id: video for video in chosen}.values():
-        if video.state in {State.DONE, State.WORKING}:
+        if not policy.is_retryable(video):
             _complain(f"{video.id}: is {video.state}; there is nothing to retry")
             code = Exit.USAGE
             continue
@@ -422,6 +425,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DailiesError as error:
         _complain(str(error))
         return _code_of(error)
+    except BrokenPipeError:  # `dailies list | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.DONE
     except Exception:  # noqa: BLE001 -- the one place: a bug says where it is
         _complain("unexpected: a bug: please report it with the lines below")
         for line in traceback.format_exc().splitlines():

@@ -93,7 +93,7 @@ def parse_duration(text: str | float) -> float:
 
 def show_duration(seconds: float) -> str:
     """For people: `4.2s`, `12m05s`, `5h15m`."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -112,11 +112,10 @@ class Database:
                 return self._store(video), True
         return self.load(known), False
 
-    def with_identity(self, identity: str) -> Video | None:
-        """The record of this source, if there is one."""
+    def ids_by_identity(self) -> dict[str, str]:
+        """First 12 digits of a source's identity to the id that ends with them, of all records."""
         with self._lock.read():
-            known = self._id_with_identity(identity)
-        return self.load(known) if known else None
+            return {path.stem[-12:]: path.stem for path in self._paths()}
 
     def scan(self) -> Iterator[Video]:
         """All records by path, deleted ones too; one that cannot be read is restored, else told and left to `blocked`."""

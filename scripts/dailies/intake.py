@@ -1,19 +1,16 @@
 """Queueing: from paths that a person names, or that lie in the inbox, to records."""
 
-import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dailies.clock import Clock, timestamp
+from dailies.clock import Clock, Deadline, timestamp
 from dailies.database import Database
 from dailies.errors import ConfigError
 from dailies.model import Metadata, Source, Video, file_identity, readable, slug, video_id
 from dailies.sources import inbox
 from dailies.sources.file import uri_of
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,45 @@ class Intake:
     refused: tuple[str, ...]
 
 
-def add(paths: Iterable[Path], wishes: Wishes, database: Database, root: Path, clock: Clock) -> Intake:
+@dataclass(frozen=True)
+class Desk:
+    """Where things are queued."""
+
+    database: Database
+    root: Path
+    clock: Clock
+    deadline: Deadline
+
+    def take(self, files: Iterable[Path], wishes: Wishes, later: str) -> Intake:
+        """Queue these files. `later`: what a file that is still being written is told."""
+        added: list[Added] = []
+        refused: list[str] = []
+        candidates: list[tuple[Path, Video]] = []
+        known = self.database.ids_by_identity()
+        for path in files:
+            self.deadline.check()
+            try:
+                video = _video(path, wishes, self.root, self.clock)
+            except OSError as error:
+                refused.append(f"{_shown(path)}: cannot be read: {error.strerror}; make it readable for this user")
+                continue
+            if video.source.identity[:12] in known:
+                added.append(Added(self.database.load(known[video.source.identity[:12]]), is_new=False))
+            else:
+                candidates.append((path, video))
+        unsettled = inbox.unsettled([path for path, _ in candidates], self.clock)
+        refused += [f"{_shown(path)}: {why}; {later}" for path, why in unsettled.items()]
+        for path, video in candidates:
+            self.deadline.check()
+            if path not in unsettled:
+                try:
+                    added.append(Added(*self.database.add(video)))
+                except ConfigError as error:  # a record that cannot be read; the others are still queued
+                    refused.append(str(error))
+        return Intake(tuple(added), tuple(refused))
+
+
+def add(paths: Iterable[Path], wishes: Wishes, desk: Desk) -> Intake:
     """Queue files, and the media files of folders. What one path is wrong about does not stop the others."""
     files: list[Path] = []
     refused: list[str] = []
@@ -53,46 +88,18 @@ def add(paths: Iterable[Path], wishes: Wishes, database: Database, root: Path, c
         elif os.path.isfile(path):
             files.append(path)
         else:
-            refused.append(
-                f"{_shown(path)}: {'is no regular file' if os.path.exists(path) else 'no such file or folder'}; check the path"
-            )
-    return _queue(files, refused, wishes, "add it again when it is complete", database, root, clock)
+            what = "is no regular file" if os.path.exists(path) else "no such file or folder"
+            refused.append(f"{_shown(path)}: {what}; check the path")
+    taken = desk.take(files, wishes, "add it again when it is complete")
+    return Intake(taken.added, (*refused, *taken.refused))
 
 
-def scan_inbox(folder: Path, database: Database, root: Path, clock: Clock) -> Intake:
-    """Queue what lies in the inbox; an inbox that is not there is empty."""
+def scan_inbox(folder: Path, desk: Desk) -> Intake:
+    """Queue what lies in the inbox and is not known yet; an inbox that is not there is empty."""
     found = inbox.search(folder)
-    refused = [f"{_shown(path)}: {why}" for path, why in found.left]
-    return _queue(list(found.media), refused, Wishes(), "it waits for the next run", database, root, clock)
-
-
-def _queue(
-    files: list[Path], refused: list[str], wishes: Wishes, later: str, database: Database, root: Path, clock: Clock
-) -> Intake:
-    added: list[Added] = []
-    candidates: list[tuple[Path, Video]] = []
-    for path in files:
-        try:
-            video = _video(path, wishes, root, clock)
-        except OSError as error:
-            refused.append(f"{_shown(path)}: cannot be read: {error.strerror}; make it readable for this user")
-            continue
-        known = database.with_identity(video.source.identity)
-        if known is None:
-            candidates.append((path, video))
-        else:
-            added.append(Added(known, is_new=False))
-    unsettled = inbox.unsettled([path for path, _ in candidates], clock)
-    for path, video in candidates:
-        if path in unsettled:
-            refused.append(f"{_shown(path)}: {unsettled[path]}; {later}")
-            continue
-        try:
-            stored, is_new = database.add(video)
-            added.append(Added(stored, is_new))
-        except ConfigError as error:
-            refused.append(str(error))
-    return Intake(tuple(added), tuple(refused))
+    fresh = unknown(found.media, desk)
+    taken = desk.take(fresh, Wishes(), "it waits for the next run")
+    return Intake(taken.added, (*(f"{_shown(path)}: {why}" for path, why in found.left), *taken.refused))
 
 
 def _video(path: Path, wishes: Wishes, root: Path, clock: Clock) -> Video:
@@ -117,9 +124,18 @@ def _video(path: Path, wishes: Wishes, root: Path, clock: Clock) -> Video:
     )
 
 
-def unknown(paths: Iterable[Path], database: Database, root: Path) -> list[Path]:
-    """Those that have no record yet."""
-    return [path for path in paths if database.with_identity(file_identity(path, uri_of(path, root))[0]) is None]
+def unknown(paths: Iterable[Path], desk: Desk) -> list[Path]:
+    """Those that have no record yet; what cannot be read is among them, so that it is told."""
+    known = desk.database.ids_by_identity()
+    return [path for path in paths if _identity(path, desk) not in known]
+
+
+def _identity(path: Path, desk: Desk) -> str | None:
+    desk.deadline.check()
+    try:
+        return file_identity(path, uri_of(path, desk.root))[0][:12]
+    except OSError:
+        return None
 
 
 def _shown(path: Path) -> str:

@@ -6,10 +6,13 @@ from functools import cached_property
 from pathlib import Path
 
 from dailies import config, hosts
-from dailies.clock import Clock, SystemClock
+from dailies.clock import Clock, Deadline, SystemClock
 from dailies.config import Settings
 from dailies.database import Database
+from dailies.errors import ConfigError
 from dailies.hosts import Host
+from dailies.intake import Desk
+from dailies.model import readable
 from dailies.redact import Redactor, plain, secrets_of
 from dailies.repository import Repository
 from dailies.space import Space
@@ -27,6 +30,8 @@ class Library:
     def open(cls, start: Path | None = None, root: Path | None = None) -> "Library":
         """The library at `root`, else the nearest one upwards from `start`. Raises ConfigError."""
         found = config.find_root((start or Path.cwd()).resolve()) if root is None else root.resolve()
+        if str(found) != readable(str(found)):
+            raise ConfigError(f"{readable(str(found))}: the path of a library must be valid UTF-8; rename that folder")
         return cls(found, config.load(found))
 
     @property
@@ -48,6 +53,10 @@ class Library:
     @cached_property
     def space(self) -> Space:
         return Space(self.work, self.settings.space.floor, self.clock)
+
+    def desk(self, deadline: Deadline) -> Desk:
+        """Where this library queues files."""
+        return Desk(self.database, self.root, self.clock, deadline)
 
     @cached_property
     def hosts(self) -> Mapping[str, Host]:

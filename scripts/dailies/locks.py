@@ -1,7 +1,9 @@
 """Locks between processes: shared for readers, exclusive for a writer, and who holds them."""
 
 import contextlib
+import errno
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,7 +13,7 @@ from typing import Final, Literal
 from filelock import FileLock, ReadWriteLock, Timeout
 
 from dailies.clock import Clock, timestamp
-from dailies.errors import Category, Transient
+from dailies.errors import Category, ConfigError, Transient
 from dailies.owner import Owner
 
 TIMEOUT_S: Final = 30.0
@@ -35,8 +37,10 @@ class SharedLock:
 
     @contextlib.contextmanager
     def _held(self, mode: Mode) -> Iterator[None]:
-        # its own instance: filelock's is for one thread at a time
-        lock = ReadWriteLock(self._path, is_singleton=False)
+        lock = self._opened(mode)
+        if lock is None:
+            yield
+            return
         self._acquire(lock, mode)
         try:
             with _holder(self._path, mode):
@@ -45,9 +49,18 @@ class SharedLock:
             lock.release()
             lock.close()
 
+    def _opened(self, mode: Mode) -> ReadWriteLock | None:
+        """Its own instance: filelock's is for one thread at a time. None where nobody can write: readers need no lock there."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            return ReadWriteLock(self._path, is_singleton=False)
+        except (OSError, sqlite3.Error) as error:
+            if mode == "read" and isinstance(error, OSError) and error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+                return None
+            raise _unusable(self._path, error) from error
+
     def _acquire(self, lock: ReadWriteLock, mode: Mode) -> None:
         """3 tries of 30 s, 2^n s between them; raises Transient that names the holders."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         acquire = lock.acquire_read if mode == "read" else lock.acquire_write
         for attempt in range(1, TRIES + 1):
             try:
@@ -56,6 +69,9 @@ class SharedLock:
                 if attempt == TRIES:
                     break
                 self._clock.sleep(2.0**attempt)
+            except (OSError, sqlite3.Error) as error:
+                lock.close()
+                raise _unusable(self._path, error) from error
             else:
                 return
         lock.close()
@@ -63,6 +79,10 @@ class SharedLock:
         raise Transient(
             f"{self._path}: still locked after {TRIES} tries, by {holders}; end that process or wait for it", Category.BUSY
         )
+
+
+def _unusable(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"{path}: cannot be used as a lock: {error}; free the disk or make the folder writable", Category.DATABASE)
 
 
 class Single:
@@ -74,12 +94,14 @@ class Single:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Raises Transient that names the holder when somebody else has it."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self._path).acquire(timeout=0)
         except Timeout as error:
             holder = ", ".join(living_holders(self._path)) or "another process"
             raise Transient(f"{self._path}: held by {holder}", Category.BUSY) from error
+        except OSError as error:
+            raise _unusable(self._path, error) from error
         with lock, _holder(self._path, "write"):
             yield
 
@@ -94,11 +116,13 @@ def _holder(lock: Path, mode: Mode) -> Iterator[None]:
     owner = Owner.current()
     path = lock.with_name(f"{lock.name}.holder-{owner.pid}-{threading.get_ident()}.json")
     content = {"pid": owner.pid, "started": owner.started, "host": owner.host, "since": timestamp(datetime.now(UTC)), "mode": mode}
-    path.write_text(json.dumps(content) + "\n", "utf-8")
+    with contextlib.suppress(OSError):  # only information: a full disk must not make it an obstacle
+        path.write_text(json.dumps(content) + "\n", "utf-8")
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _read_holder(path: Path) -> tuple[Owner, str] | None:

@@ -8,7 +8,7 @@ from typing import Final
 from dailies import atomic, config, derived, intake, policy, report
 from dailies.clock import Deadline
 from dailies.database import to_json
-from dailies.errors import ConfigError, DailiesError, Exit, NotPublished, Transient
+from dailies.errors import ConfigError, DailiesError, Exit, Interrupted, NotPublished, OutOfTime, Transient
 from dailies.library import Library
 from dailies.locks import Single
 from dailies.media import ffmpeg
@@ -99,15 +99,17 @@ def _run_alone(library: Library, wanted: Wanted, watcher: Watcher, kit: Kit, col
     error: DailiesError | None = None
     try:
         log.info("recovered: %s", recover_library(library))
-        taken = intake.scan_inbox(library.inbox, library.database, library.root, library.clock)
+        taken = intake.scan_inbox(library.inbox, library.desk(deadline))
         for refused in taken.refused:
             log.warning("inbox: %s", refused)
             collector.problem(f"inbox: {refused}")
         _runner(library, kit, watcher, collector).run(deadline, wanted.limit)
+    except (Interrupted, OutOfTime):
+        pass  # before the first video was taken: said by the report's status
     except ConfigError as problem:
         collector.problem(str(problem))
         error = problem
-    return _close(library, wanted, collector, deadline.stop, error)
+    return _close(library, wanted, collector, deadline, error)
 
 
 def recover_library(library: Library) -> Recovered:
@@ -132,21 +134,23 @@ def _runner(library: Library, kit: Kit, watcher: Watcher, collector: Collector) 
     )
 
 
-def _close(library: Library, wanted: Wanted, collector: Collector, stop: threading.Event, error: DailiesError | None) -> Result:
+def _close(library: Library, wanted: Wanted, collector: Collector, deadline: Deadline, error: DailiesError | None) -> Result:
     """Report and, unless interrupted, commit: a signal leaves that to the next run (design, rule 11)."""
-    is_cancelled = stop.is_set() and error is None
+    is_cancelled = deadline.stop.is_set() and error is None
     for video_id in library.database.blocked():
         collector.problem(f"{video_id}: its record cannot be read; see the message above")
         error = error or ConfigError(f"{video_id}: its record cannot be read and was set aside; see docs/database.md")
     status = report.status_of(collector, is_cancelled=is_cancelled, has_problem=error is not None)
     finished = collector.report(status, library.clock.now(), _remaining(library))
     try:
-        _write(library, wanted, finished, is_cancelled=is_cancelled)
-    except (NotPublished, ConfigError) as problem:
+        _write(library, wanted, finished, deadline.stop, is_cancelled=is_cancelled)
+    except Interrupted:
+        return Result(finished, Exit.INTERRUPTED)
+    except DailiesError as problem:
         log.error("%s", problem)
-        error = error if is_cancelled else problem
-        if isinstance(problem, NotPublished):
-            return Result(finished, Exit.NOT_PUBLISHED, str(problem))
+        is_unpublished = isinstance(problem, NotPublished)
+        code = _code(collector, problem, is_cancelled=is_cancelled)
+        return Result(finished, Exit.NOT_PUBLISHED if is_unpublished and not is_cancelled else code, str(problem))
     return Result(finished, _code(collector, error, is_cancelled=is_cancelled), str(error) if error else None)
 
 
@@ -158,23 +162,26 @@ def _code(collector: Collector, error: DailiesError | None, *, is_cancelled: boo
     return Exit.VIDEOS_FAILED if collector.has_failures else Exit.DONE
 
 
-def _write(library: Library, wanted: Wanted, finished: RunReport, *, is_cancelled: bool) -> None:
+def _write(library: Library, wanted: Wanted, finished: RunReport, stop: threading.Event, *, is_cancelled: bool) -> None:
     """The report beside the records where one changed, else in `work/` only; then the derived files and the commit."""
-    has_repository = library.repository.exists()
-    changed = library.database.saves > 0 or (has_repository and library.repository.has_changes())
-    if not changed:
-        atomic.write(library.work / "last-run.json", to_json(finished))
-        return
+    commits = wanted.commit and library.settings.git.commit and library.repository.exists()
+    deadline = Deadline.after(library.clock, COMMIT_RESERVE_S * 2, stop)
+    changed = library.database.saves > 0 or (commits and library.repository.has_changes(deadline))
     month = finished.started_at[:7]
-    atomic.write(library.database.folder / "runs" / month / f"{finished.run_id}.json", to_json(finished))
+    place = library.database.folder / "runs" / month / f"{finished.run_id}.json" if changed else library.work / "last-run.json"
+    try:
+        atomic.write(place, to_json(finished))
+        if changed and not is_cancelled:
+            derived.rebuild(library.database, library.clock.now(), finished)
+    except OSError as error:
+        raise ConfigError(f"{place}: cannot be written: {error.strerror}; free the disk or make the folder writable") from error
     if is_cancelled:
         return
-    derived.rebuild(library.database, library.clock.now(), finished)
-    if wanted.commit and library.settings.git.commit:
-        if not has_repository:
-            log.warning("not committed: %s is not in a git repository", library.root)
-            return
-        log.info("git: %s", library.repository.publish(report.commit_message(finished)).message)
+    if commits:
+        outcome = library.repository.publish(report.commit_message(finished), deadline)
+        log.info("git: %s", outcome.message)
+    elif not library.repository.exists():
+        log.warning("not committed: %s is not in a git repository", library.root)
 
 
 def _remaining(library: Library) -> int:
@@ -194,11 +201,12 @@ def dry_run(library: Library, wanted: Wanted) -> tuple[list[Planned], list[Path]
     """(the queue in order, with the steps that are needed; inbox files that would be queued). Touches nothing."""
     kit, now = _kit(library), library.clock.now()
     planned: list[Planned] = []
+    deadline = Deadline.after(library.clock, library.settings.run.time_limit)
     for video in policy.in_order(video for video in library.database.videos() if policy.is_open(video)):
-        job = Job(kit, WorkFolder(library.work / video.id), Deadline.after(library.clock, 60), lambda same: same, lambda _: None)
+        job = Job(kit, WorkFolder(library.work / video.id), deadline, lambda same: same, lambda _: None)
         names = tuple(step.name.value for step in STEPS if step.is_needed(video, job))
         due = policy.is_due(video, now)
         is_over_limit = wanted.limit is not None and len([one for one in planned if not one.note]) >= wanted.limit
         note = f"not before {video.next_attempt_at}" if not due else "over the limit" if is_over_limit else ""
         planned.append(Planned(video, () if note else names, note))
-    return planned, intake.unknown(inbox.search(library.inbox).media, library.database, library.root)
+    return planned, intake.unknown(inbox.search(library.inbox).media, library.desk(deadline))

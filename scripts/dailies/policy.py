@@ -52,7 +52,7 @@ def backoff_s(attempt: int, settings: Settings) -> float:
 def after_error(video: Video, step: StepName | None, error: DailiesError, message: str, settings: Settings, now: datetime) -> Video:
     """The record after a failure; `message` is the redacted text of `error`."""
     if isinstance(error, Waiting):
-        return _put_back(video, step, error, message, "waits, no attempt counted", now)
+        return video.with_(state=State.QUEUED)  # the reason is in the log and the report: a video that waits changes no record
     if isinstance(error, SourceGone):
         return _ended(video, State.UNAVAILABLE, step, error, message, now)
     attempt = video.retry_count + 1
@@ -71,12 +71,9 @@ def _crashed_before(video: Video) -> bool:
 
 
 def _last_error(video: Video, step: StepName | None, error: DailiesError, message: str, action: str, now: datetime) -> LastError:
-    """The same trouble again keeps its first time: a video that waits changes no record."""
-    made = LastError(
+    return LastError(
         step=step, attempt=video.retry_count, category=error.category, message=message, action=action, at=timestamp(now)
     )
-    before = video.last_error
-    return before if before is not None and before.model_copy(update={"at": made.at}) == made else made
 
 
 def _put_back(video: Video, step: StepName | None, error: DailiesError, message: str, action: str, now: datetime) -> Video:
@@ -120,7 +117,7 @@ def finished(video: Video) -> Video:
 
 def retried(video: Video) -> Video:
     """By hand: everything that failed is forgotten, what was completed stays; the larger epoch wins a merge."""
-    kept = {name: record for name, record in video.steps.items() if record.status is StepStatus.COMPLETED}
+    kept = {name: record for name, record in video.steps.items() if video.has_completed(name)}
     return video.with_(
         state=State.QUEUED,
         epoch=video.epoch + 1,
@@ -132,7 +129,14 @@ def retried(video: Video) -> Video:
         duplicate_of=None,
         warnings=(),
         steps=kept,
+        media=None if video.state is State.DUPLICATE else video.media,  # inspected anew: it may still be one
     )
+
+
+def is_retryable(video: Video) -> bool:
+    """Whatever is not on its way or all well; a finished video whose preview failed too."""
+    has_failed_step = any(record.status is StepStatus.FAILED for record in video.steps.values())
+    return video.state is not State.WORKING and (video.state is not State.DONE or has_failed_step)
 
 
 def needs_retry(video: Video) -> bool:
@@ -145,4 +149,5 @@ def is_orphaned_duplicate(video: Video, states: dict[str, State]) -> bool:
 
 
 def freed_duplicate(video: Video) -> Video:
-    return video.with_(state=State.QUEUED, duplicate_of=None)
+    """Inspected anew, so that of several freed at once one is the original of the others."""
+    return video.with_(state=State.QUEUED, duplicate_of=None, media=None)

@@ -106,6 +106,19 @@ def _has_ended(child: "subprocess.Popen[bytes]") -> bool:
     return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
+def output_of(child: "subprocess.Popen[bytes]", deadline: Deadline) -> tuple[bytes, bytes]:
+    """(stdout, stderr) of a child that was started elsewhere in a group of its own; ends the group and raises on the deadline."""
+    try:
+        while True:
+            deadline.check()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return child.communicate(timeout=POLL_S)
+    except BaseException:
+        end_group(child)
+        child.communicate()
+        raise
+
+
 def end_group(child: "subprocess.Popen[bytes]") -> None:
     """TERM to the whole group, up to 2 s of grace, then KILL."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

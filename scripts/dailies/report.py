@@ -48,7 +48,8 @@ class Retries(Record):
 
 
 class RunReport(Record):
-    """`database/runs/<year>-<month>/<run id>.json`. `skipped` were not started or wait; `remaining` are still in the queue."""
+    """`database/runs/<year>-<month>/<run id>.json`. `skipped` were not started or wait; `put_back` failed and are tried again;
+    `remaining` are still in the queue."""
 
     schema_version: int = 1
     run_id: str
@@ -61,6 +62,7 @@ class RunReport(Record):
     errors_by_category: Mapping[str, int]
     retries: Retries
     mean_recovery_s: float | None
+    put_back: int = 0
     problems: tuple[str, ...] = ()
 
 
@@ -154,6 +156,7 @@ class Collector:
             errors_by_category=dict(sorted(self._errors.items())),
             retries=Retries(attempted=len(self._retried), succeeded=len(self._retried & done)),
             mean_recovery_s=round(sum(recoveries) / len(recoveries), 1) if recoveries else None,
+            put_back=self._put_back,
             problems=tuple(self._problems),
         )
 
@@ -166,8 +169,9 @@ class Collector:
 def sentence(report: RunReport) -> str:
     """One line for people: what a run came to."""
     summary = report.summary
-    counts = {"done": summary.done, "failed": summary.failed, "duplicate": summary.duplicate, "skipped": summary.skipped}
-    said = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
+    counts = {name: getattr(summary, name) for name in ("done", "failed", "duplicate", "skipped")} | {"put back": report.put_back}
+    nothing = "nothing finished" if report.videos else "nothing to do"
+    said = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or nothing
     seconds = (parse_timestamp(report.finished_at) - parse_timestamp(report.started_at)).total_seconds()
     return f"{report.status}: {said}; {summary.remaining} left in the queue; {show_duration(seconds)}"
 

@@ -1,7 +1,6 @@
 """Git: commit the database and push it. GitPython is used here and nowhere else."""
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +8,26 @@ from typing import Final
 
 from git import GitCommandError, GitCommandNotFound, InvalidGitRepositoryError, NoSuchPathError, Repo
 
-from dailies.config import Git
-from dailies.errors import Category, ConfigError, NotPublished
+from dailies.clock import Deadline
+from dailies.config import Git, environment
+from dailies.errors import ConfigError, NotPublished
+from dailies.process import output_of
 
 FALLBACK_NAME: Final = "dailies"
 FALLBACK_EMAIL: Final = "dailies@localhost"
 _QUIET: Final = {"GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "LC_ALL": "C"}  # never ask, never open an editor
-_PERMISSION: Final = ("permission", "denied", "403", "protected", "authentication", "could not read username")
+_SAFE: Final = "the records are safe on this disk"
+_REMEDIES: Final = (
+    (("fetch first", "non-fast-forward", "stale info"), "the remote has newer commits: `git pull --rebase`, then run again"),
+    (
+        ("denied", "403", "protected", "authentication", "could not read username", "declined"),
+        "give this user or token write access",
+    ),
+    (
+        ("could not resolve", "unable to access", "not appear to be a git", "timed out"),
+        "look whether the remote can be reached, then run again",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -60,13 +72,12 @@ class Repository:
         with self._open() as repo:
             return [remote.name for remote in repo.remotes]
 
-    def has_changes(self) -> bool:
+    def has_changes(self, deadline: Deadline) -> bool:
         """Whether a record on disk differs from the last commit."""
-        with self._open() as repo, self._told("git status"):
-            changed = repo.git.status(
-                "--porcelain", "--", self._database(repo) / "videos", kill_after_timeout=self.settings.diff_limit
+        with self._open() as repo:
+            return bool(
+                self._run(repo, deadline, self.settings.diff_limit, "status", "--porcelain", "--", self._database(repo) + "/videos")
             )
-        return bool(changed)
 
     def committed(self, path: Path) -> bytes | None:
         """The content of a file (relative to the library) in the last commit; None where it has none."""
@@ -76,47 +87,60 @@ class Repository:
             return content
         return None
 
-    def publish(self, message: str) -> Outcome:
-        """Commit `database/` and nothing else where it changed, then push where the remote exists. Raises NotPublished."""
+    def publish(self, message: str, deadline: Deadline) -> Outcome:
+        """Commit `database/` and nothing else where it changed, then push what of it the remote lacks. Raises NotPublished."""
         with self._open() as repo:
-            commit = self._commit(repo, message)
+            commit = self._commit(repo, message, deadline)
             said = f"committed {commit[:12]}" if commit else "nothing changed, no commit"
             if not self.settings.push:
                 return Outcome(commit, pushed=False, message=f"{said}; not pushed: [git] push is off")
             if self.settings.remote not in [remote.name for remote in repo.remotes]:
                 return Outcome(commit, pushed=False, message=f"{said}; not pushed: no remote {self.settings.remote}")
-            if commit is None and self._is_pushed(repo):
+            if commit is None and not self._has_unpushed(repo):
                 return Outcome(None, pushed=False, message=said)
-            self._push(repo)
+            self._push(repo, deadline)
             return Outcome(commit, pushed=True, message=f"{said}; pushed to {self.settings.remote}")
 
     def begin(self, remote: Path, message: str) -> None:
         """The first commit of a new repository, of everything in it, connected to `remote` (for the demo)."""
-        with self._open() as repo, self._told("git commit"), repo.git.custom_environment(**self._author(repo)):
+        with self._open() as repo, self._told("commit"), repo.git.custom_environment(**self._author(repo)):
             repo.git.add("--all")
             repo.git.commit("--no-verify", "--no-gpg-sign", "--quiet", "--message", message)
             repo.create_remote(self.settings.remote, str(remote))
 
     def head_on_remote(self) -> tuple[str, str]:
         """(the commit here, the commit of the same branch on the remote; empty where it has none)."""
-        with self._open() as repo, self._told("git ls-remote"):
+        with self._open() as repo, self._told("ls-remote"):
             reference = f"refs/heads/{self._branch(repo)}"
             said = str(repo.git.ls_remote(self.settings.remote, reference, kill_after_timeout=self.settings.fetch_limit))
             return str(repo.git.rev_parse("HEAD")), said.partition("\t")[0]
 
-    def _database(self, repo: Repo) -> Path:
-        return (self.root.resolve() / "database").relative_to(_top(repo).resolve())
+    def _database(self, repo: Repo) -> str:
+        return (self.root.resolve() / "database").relative_to(_top(repo).resolve()).as_posix()
 
-    def _commit(self, repo: Repo, message: str) -> str | None:
+    def _commit(self, repo: Repo, message: str, deadline: Deadline) -> str | None:
         """Only these paths, whatever else is staged; hooks and signing are for people's commits."""
-        paths = [self._database(repo).as_posix()]
-        with self._told("git commit", "check `git status`"), repo.git.custom_environment(**self._author(repo)):
-            repo.git.add("--all", "--", *paths, kill_after_timeout=self.settings.add_limit)
-            if not repo.git.status("--porcelain", "--", *paths, kill_after_timeout=self.settings.diff_limit):
-                return None
-            options = ["--no-verify", "--no-gpg-sign", "--quiet", "--message", message]
-            repo.git.commit(*options, "--only", "--", *paths, kill_after_timeout=self.settings.commit_limit)
-            return str(repo.git.rev_parse("HEAD"))
+        limits, path = self.settings, self._database(repo)
+        self._run(repo, deadline, limits.add_limit, "add", "--all", "--", path)
+        if not self._run(repo, deadline, limits.diff_limit, "status", "--porcelain", "--", path):
+            return None
+        with repo.git.custom_environment(**self._author(repo)):
+            options = ["--no-verify", "--no-gpg-sign", "--quiet", "--message", message, "--only", "--", path]
+            self._run(repo, deadline, limits.commit_limit, "-c", "core.hooksPath=/dev/null", "commit", *options)
+        return str(repo.git.rev_parse("HEAD"))
+
+    def _run(self, repo: Repo, deadline: Deadline, limit_s: float, *arguments: str) -> str:
+        """One git command in a group of its own, ended after its limit or on a stop. Raises NotPublished, Interrupted."""
+        name = next(word for word in arguments if not word.startswith("-") and "=" not in word)
+        limited = deadline.within(limit_s, lambda: NotPublished(f"git {name}: took longer than {limit_s:.0f} s; {_SAFE}"))
+        command = ["git", *arguments]
+        running = repo.git.execute(command, as_process=True, start_new_session=True)  # ends its child when it is let go of
+        child = running.proc
+        assert child is not None, "it was just started"
+        out, err = output_of(child, limited)
+        if child.returncode != 0:
+            raise NotPublished(_explained(name, err.decode("utf-8", "replace"), child.returncode))
+        return str(out.decode("utf-8", "replace"))
 
     def _author(self, repo: Repo) -> Mapping[str, str]:
         """Settings, else git's own, else `dailies`: an empty home works."""
@@ -131,27 +155,32 @@ class Repository:
             raise NotPublished("git push: no branch is checked out; check one out or set [git] branch")
         return repo.active_branch.name
 
-    def _is_pushed(self, repo: Repo) -> bool:
+    def _has_unpushed(self, repo: Repo) -> bool:
+        """Whether the remote, as last seen, lacks a commit to `database/`."""
         with contextlib.suppress(GitCommandError):
-            known = repo.git.rev_parse("--verify", "--quiet", f"refs/remotes/{self.settings.remote}/{self._branch(repo)}")
-            return str(known) == str(repo.git.rev_parse("HEAD"))
-        return False
+            known = f"refs/remotes/{self.settings.remote}/{self._branch(repo)}"
+            repo.git.rev_parse("--verify", "--quiet", known)
+            return bool(repo.git.rev_list("--max-count=1", f"{known}..HEAD", "--", f":(top){self._database(repo)}"))
+        return True
 
-    def _push(self, repo: Repo) -> None:
-        branch = self._branch(repo)
-        with self._told("git push", f"`git pull --rebase {self.settings.remote} {branch}`, then run again"):
-            repo.git.push("--quiet", self.settings.remote, f"HEAD:refs/heads/{branch}", kill_after_timeout=self.settings.push_limit)
+    def _push(self, repo: Repo, deadline: Deadline) -> None:
+        reference = f"HEAD:refs/heads/{self._branch(repo)}"
+        self._run(repo, deadline, self.settings.push_limit, "push", "--quiet", self.settings.remote, reference)
 
     @contextlib.contextmanager
-    def _told(self, what: str, remedy: str = "check `git status`") -> Iterator[None]:
-        """A failed command as one line with its remedy."""
+    def _told(self, what: str) -> Iterator[None]:
+        """A failed command of GitPython's own as one line with its remedy."""
         try:
             yield
         except GitCommandError as error:
-            said = " ".join(str(error.stderr).split()).removeprefix("stderr: ").strip("'") or f"exit code {error.status}"
-            if any(word in said.lower() for word in _PERMISSION):
-                remedy = "give this user or token write access to the branch"
-            raise NotPublished(f"{what}: {said}: {remedy}; the records are safe on this disk", Category.GIT) from error
+            raise NotPublished(_explained(what, str(error.stderr), error.status)) from error
+
+
+def _explained(name: str, said: str, status: object) -> str:
+    """One line of what git wrote, with what to do about it."""
+    words = " ".join(said.split()).removeprefix("stderr: ").strip("'") or f"exit code {status}"
+    remedy = next((remedy for signs, remedy in _REMEDIES if any(sign in words.lower() for sign in signs)), "look at `git status`")
+    return f"git {name}: {words}: {remedy}; {_SAFE}"
 
 
 def _top(repo: Repo) -> Path:
@@ -159,8 +188,8 @@ def _top(repo: Repo) -> Path:
 
 
 def _configured(repo: Repo, key: str, variable: str) -> str:
-    if os.environ.get(variable):
-        return os.environ[variable]
+    if environment().get(variable):
+        return environment()[variable]
     with contextlib.suppress(GitCommandError):
         return str(repo.git.config("--get", key))
     return ""

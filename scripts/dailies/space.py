@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from dailies import atomic
 from dailies.clock import Clock, parse_timestamp, timestamp
-from dailies.errors import Category, Transient, Waiting
+from dailies.errors import Category, ConfigError, Transient, Waiting
 from dailies.owner import Owner
 
 STALE_AFTER: Final = timedelta(hours=2)
@@ -116,22 +116,22 @@ class Space:
     @contextlib.contextmanager
     def _entries(self) -> Iterator[dict[str, Entry]]:
         """The entries under the lock; written back when they changed and the block ended well."""
-        self._work.mkdir(parents=True, exist_ok=True)
         path = self._work / "reservations.json"
         try:
+            self._work.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self._work / "reservations.lock").acquire(timeout=LOCK_TIMEOUT_S)
         except Timeout as error:
             raise Transient(
                 f"{path}: still locked after {LOCK_TIMEOUT_S:.0f} s; end the process that holds it", Category.BUSY
             ) from error
+        except OSError as error:
+            raise _unwritable(path, error) from error
         with lock:
             before = _read(path)
             entries = dict(before)
             yield entries
             if entries != before:
-                atomic.write(
-                    path, json.dumps({key: entry.model_dump() for key, entry in entries.items()}, indent=2).encode() + b"\n"
-                )
+                _write(path, entries)
 
 
 def _read(path: Path) -> dict[str, Entry]:
@@ -141,3 +141,15 @@ def _read(path: Path) -> dict[str, Entry]:
         return {}
     except ValidationError:
         return {}  # machine-local and rebuilt by the next reservation; only a person's edit can break it
+
+
+def _write(path: Path, entries: dict[str, Entry]) -> None:
+    content = json.dumps({key: entry.model_dump() for key, entry in entries.items()}, indent=2)
+    try:
+        atomic.write(path, content.encode() + b"\n")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{path}: cannot be written: {error.strerror}; free the disk or make work/ writable", Category.NO_SPACE)

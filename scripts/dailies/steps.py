@@ -81,6 +81,7 @@ class Job:
     save: Callable[[Video], Video]
     original_of: Callable[[Video], str | None]
     probes: dict[Path, Probe] = field(default_factory=dict)  # of this run only; the record holds the summary
+    trusted: dict[Path, bool] = field(default_factory=dict)  # kept files of an earlier run are read once before they are used
 
     def probe(self, video: Video, path: Path, *, header_only: bool = False) -> Probe:
         if path not in self.probes:
@@ -88,6 +89,14 @@ class Job:
                 video.source.original_name, path, self.deadline, work=self.kit.work, header_only=header_only
             )
         return self.probes[path]
+
+    def has(self, path: Path, file: MediaFile | Preview | None) -> bool:
+        """Whether the work folder holds this very file: a disk or a power cut may have damaged what an earlier run kept."""
+        if file is None or not _has(path, file.size_bytes):
+            return False
+        if path not in self.trusted:
+            self.trusted[path] = copying.sha256(path, self.deadline) == file.sha256
+        return self.trusted[path]
 
 
 @dataclass(frozen=True)
@@ -122,18 +131,17 @@ def _lacks_preview(video: Video, kit: Kit) -> bool:
     return is_shown and not all(video.is_on(name, Kind.PREVIEW) for name in kit.settings.publish.preview_hosts)
 
 
-def _has(path: Path, size_bytes: int | None) -> bool:
-    return size_bytes is not None and path.is_file() and path.stat().st_size == size_bytes
+def _has(path: Path, size_bytes: int) -> bool:
+    return path.is_file() and path.stat().st_size == size_bytes
 
 
 def needs_preview(video: Video, job: Job) -> bool:
-    has_one = video.preview is not None and _has(job.folder.preview, video.preview.size_bytes)
-    return _lacks_preview(video, job.kit) and not has_one
+    return _lacks_preview(video, job.kit) and not job.has(job.folder.preview, video.preview)
 
 
 def needs_convert(video: Video, job: Job) -> bool:
     is_wanted = needs_publishing(video, job.kit) or needs_preview(video, job)
-    return is_wanted and not (video.file is not None and _has(job.folder.output, video.file.size_bytes))
+    return is_wanted and not job.has(job.folder.output, video.file)
 
 
 def needs_inspect(video: Video, job: Job) -> bool:
@@ -180,6 +188,7 @@ def convert(video: Video, job: Job) -> Video:
         os.fsync(file.fileno())
     size = temporary.stat().st_size
     temporary.replace(job.folder.output)
+    job.trusted[job.folder.output] = True
     job.folder.source.unlink(missing_ok=True)
     return video.with_(file=MediaFile(name=f"{video.id}.mp4", size_bytes=size, sha256=digest))
 
@@ -194,7 +203,7 @@ def publish(video: Video, job: Job) -> Video:
         video, error = _upload(video, name, Kind.VIDEO, job.folder.output, video.file.sha256, job)
         errors += [error] if error else []
     if needs_publishing(video, job.kit):
-        raise Transient(f"{video.code}: no host took it: {'; '.join(errors)}", Category.HOST)
+        raise Transient(f"{video.code}: not everywhere it should be: {'; '.join(errors)}", Category.HOST)
     return video
 
 
@@ -251,6 +260,7 @@ def preview(video: Video, job: Job) -> Video:
     digest = copying.sha256(temporary, job.deadline)
     size = temporary.stat().st_size
     temporary.replace(job.folder.preview)
+    job.trusted[job.folder.preview] = True
     return video.with_(
         preview=Preview(
             name=f"{video.id}.preview.mp4", size_bytes=size, duration_s=round(made.duration_s(), 3), sha256=digest, clips=clips

@@ -12,6 +12,7 @@ from dailies.media.probe import Probe, Stream
 SHORTFALL_S: Final = 1.0
 SHORTFALL_SHARE: Final = 0.01
 _LINE: Final = re.compile(r"^\[(?P<context>[^\]]*?)(?: @ [^\]]*)?\] (?:\[(?P<inner>error|fatal|panic|warning)\] )?(?P<text>.*)$")
+_OF_OUTPUT: Final = re.compile(r"mp4$|streamhash$|out#|[avs]f#|[avs]ost#|enc:")
 _CORRUPT: Final = re.compile(r"corrupt|partial file|ended prematurely|invalid as first byte|truncat", re.IGNORECASE)
 
 
@@ -95,8 +96,8 @@ def damage(lines: Iterable[str], codecs: Iterable[str]) -> tuple[list[str], list
     broken, inner = [], []
     for line in lines:
         found = _LINE.match(line)
-        if found is None:
-            continue
+        if found is None or _OF_OUTPUT.match(found["context"]):
+            continue  # what the output cannot hold is told by the exit code
         is_error = found["inner"] in {"error", "fatal", "panic"} or found["context"] in {"error", "fatal", "panic"}
         if found["context"].partition("#")[0] in codec_names or found["context"].startswith("dec:"):
             inner += [found["text"]] if is_error else []

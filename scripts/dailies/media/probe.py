@@ -28,6 +28,7 @@ class Stream(BaseModel):
     title: str | None = None
     start_s: float | None = None
     end_s: float | None = None
+    last_s: float | None = None  # when its last packet is shown
     declared_s: float | None = None
     packets: int = 0
     corrupt_packets: int = 0
@@ -101,7 +102,7 @@ def _answer(child: Completed, name: str) -> Probe:
     category, _, reason = child.stdout.decode("utf-8", "replace").strip().partition(" ")
     if category in {Category.EMPTY, Category.UNSUPPORTED, Category.DAMAGED}:
         raise VideoError(f"{name}: {reason}", Category(category))
-    raise VideoError(f"{name}: the probe failed ({child.last_words()}); re-export the file", Category.CRASHED)
+    raise died(name, child)  # a bug of ours or of the decoder's: not the person's file for good at the first time
 
 
 def died(name: str, child: Completed) -> Transient:

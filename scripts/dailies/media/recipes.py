@@ -1,5 +1,7 @@
 """ffmpeg command lines, written by ffmpeg-python; pure: values in, argv out."""
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +18,14 @@ COPIED_AUDIO: Final = frozenset({"aac", "mp3", "ac3", "eac3", "opus"})
 TEXT_SUBTITLES: Final = frozenset({"subrip", "ass", "ssa", "mov_text", "webvtt", "text"})
 _GLOBAL: Final = ("-nostdin", "-hide_banner", "-v", "level+warning")
 _MAX_PREVIEW_FPS: Final = 30.0
-_ANNEX_B: Final = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
+# Both sides in Annex B without parameter sets and delimiters: transport streams repeat them, MP4 keeps them beside the packets
+_ANNEX_B: Final = {
+    "h264": "h264_mp4toannexb,filter_units=remove_types=7-9",
+    "hevc": "hevc_mp4toannexb,filter_units=remove_types=32-35",
+}
+# These hold no presentation times: H.264 with B-frames copied from them would play in the wrong order
+_WITHOUT_TIMES: Final = frozenset({"avi", "mpeg"})
+_REPEAT: Final = "\0"  # never in an argument
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,8 @@ def plan(probe: Probe) -> Plan:
     left_out: list[str] = []
     for stream in probe.streams:
         if stream.kind in {"video", "audio"} and not stream.is_picture and is_readable(stream):
-            tracks.append(Track(stream, is_copied=stream.codec in COPIED_VIDEO | COPIED_AUDIO))
+            is_timed = stream.kind == "audio" or probe.format not in _WITHOUT_TIMES
+            tracks.append(Track(stream, is_copied=is_timed and stream.codec in COPIED_VIDEO | COPIED_AUDIO))
         elif stream.kind == "subtitle" and stream.codec in TEXT_SUBTITLES:
             tracks.append(Track(stream, is_copied=stream.codec == "mov_text"))
         else:
@@ -77,7 +87,17 @@ def source(path: Path, **options: Any) -> Any:
 
 
 def _compile(output: Any, executable: str) -> list[str]:
-    return list(output.global_args(*_GLOBAL).overwrite_output().compile(cmd=executable))
+    argv: list[str] = output.global_args(*_GLOBAL).overwrite_output().compile(cmd=executable)
+    expanded = argv[:1]
+    for flag, argument in itertools.pairwise(argv):
+        first, *more = argument.split(_REPEAT)
+        expanded += [first, *(part for value in more for part in (flag, value))]
+    return expanded
+
+
+def _repeated(values: list[str]) -> str:
+    """Values of an option that stands once for each of them: ffmpeg-python 0.2.0 takes no lists."""
+    return _REPEAT.join(value.replace(_REPEAT, "") for value in values)
 
 
 def convert(executable: str, path: Path, target: Path, plan: Plan, *, threads: int) -> list[str]:
@@ -87,38 +107,33 @@ def convert(executable: str, path: Path, target: Path, plan: Plan, *, threads: i
     """
     media = source(path, fflags="+genpts")
     options: dict[str, Any] = {
-        "map_metadata": "-1",
-        "map_metadata:s": "-1",
+        "map_metadata:g": "-1",
+        "map_metadata:s": "-1",  # and not those of chapters, which are what people wrote
         "fflags": "+bitexact",  # equal input, equal output: converting again after a lost machine gives the same file
         "movflags": "+faststart",
         "max_muxing_queue_size": "4096",
         "threads": str(threads),
     }
-    # one list where ffmpeg takes an option more than once
-    options["metadata"] = [f"{key}={value}" for key, value in plan.tags]
+    if plan.tags:
+        options["metadata"] = _repeated([f"{key}={value}" for key, value in plan.tags])
     for index, track in enumerate(plan.tracks):
         options |= _track_options(index, track)
-    mp4 = ffmpeg.output(*_mapped(media, list(plan.tracks)), str(target), format="mp4", **_without_empty(options))
-    hashed = plan.copied()
+    mp4 = ffmpeg.output(*_mapped(media, plan.tracks), str(target), format="mp4", **options)
+    hashed = [track for _, track in plan.copied()]
     if not hashed:
         return _compile(mp4, executable)
-    hashes = _hash_output(media, [(track, track.hash_filter(of_source=True)) for _, track in hashed])
+    hashes = _hash_output(_mapped(media, hashed), [track.hash_filter(of_source=True) for track in hashed])
     return _compile(ffmpeg.merge_outputs(mp4, hashes), executable)
 
 
-def _mapped(media: Any, tracks: list[Track]) -> list[Any]:
+def _mapped(media: Any, tracks: Sequence[Track]) -> list[Any]:
     return [media[str(track.stream.index)] for track in tracks]
-
-
-def _without_empty(options: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if value != []}
 
 
 def _track_options(index: int, track: Track) -> dict[str, Any]:
     stream = track.stream
-    options: dict[str, Any] = {f"metadata:s:{index}": [f"language={stream.language or 'und'}"]}
-    if stream.title:
-        options[f"metadata:s:{index}"].append(f"title={stream.title}")
+    title = [f"title={stream.title}"] if stream.title else []
+    options: dict[str, Any] = {f"metadata:s:{index}": _repeated([f"language={stream.language or 'und'}", *title])}
     if stream.kind == "subtitle":
         return options | {f"c:{index}": "copy" if track.is_copied else "mov_text"}
     if track.is_copied:
@@ -134,19 +149,16 @@ def _track_options(index: int, track: Track) -> dict[str, Any]:
     }
 
 
-def _hash_output(media: Any, tracks: list[tuple[Track, str | None]]) -> Any:
-    filters = {f"bsf:{index}": name for index, (_, name) in enumerate(tracks) if name}
-    streams = _mapped(media, [track for track, _ in tracks])
-    return ffmpeg.output(*streams, "pipe:1", format="streamhash", hash="murmur3", c="copy", **filters)
+def _hash_output(streams: list[Any], filters: list[str | None]) -> Any:
+    options = {f"bsf:{index}": name for index, name in enumerate(filters) if name}
+    return ffmpeg.output(*streams, "pipe:1", format="streamhash", hash="murmur3", c="copy", **options)
 
 
 def hashes_of_output(executable: str, path: Path, plan: Plan) -> list[str]:
     """The hashes of the MP4's copied streams, in the order in which `convert` printed the source's."""
     media = source(path)
     streams = [media[str(index)] for index, _ in plan.copied()]
-    names = [track.hash_filter(of_source=False) for _, track in plan.copied()]
-    filters = {f"bsf:{index}": name for index, name in enumerate(names) if name}
-    return _compile(ffmpeg.output(*streams, "pipe:1", format="streamhash", hash="murmur3", c="copy", **filters), executable)
+    return _compile(_hash_output(streams, [track.hash_filter(of_source=False) for _, track in plan.copied()]), executable)
 
 
 def decode(executable: str, path: Path, streams: list[int], *, threads: int) -> list[str]:

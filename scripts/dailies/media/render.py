@@ -57,15 +57,21 @@ def _convert(name: str, path: Path, target: Path, source: Probe, plan: recipes.P
     made = run(recipes.convert(executable, path, target, plan, threads=rules.threads), deadline, work=rules.work)
     if made.died:
         raise died(name, made)
+    if any("No space left" in line for line in made.messages):
+        raise Waiting(f"{name}: the disk is full; free some space", Category.NO_SPACE)
     codecs = {stream.codec for stream in source.streams if stream.codec}
     broken, inner = health.damage(made.messages, codecs)
     if broken and not (rules.accept_damaged and made.code == 0):
-        _fail(name, made, broken)
+        raise _damaged(name, broken)
     if made.code != 0:
         raise verify.refused(name, made.last_words())
     _compare_hashes(name, made, target, plan, rules, deadline)
     output = probe(name, target, deadline, work=rules.work, header_only=True)
-    reason = None if broken else verify.mismatch(source, output, plan)
+    reason = verify.mismatch(source, output, plan)
+    if reason is None and not broken and not verify.is_as_long(source, output, plan):
+        output = probe(name, target, deadline, work=rules.work)
+        if not verify.is_shown_as_long(source, output, plan):
+            reason = f"duration is {output.duration_s():.3f} s, expected {source.duration_s():.3f} s"
     if reason:
         raise verify.refused(name, reason)
     # copied packets are proven by their hashes; what was made anew is proven by decoding it
@@ -79,10 +85,8 @@ def _words(lines: list[str], prefix: str) -> list[str]:
     return [f"{prefix}{lines[0]}" + (f" (and {len(lines) - 1} more)" if len(lines) > 1 else "")] if lines else []
 
 
-def _fail(name: str, made: Completed, broken: list[str]) -> None:
-    if "No space left" in " ".join(made.messages):
-        raise Waiting(f"{name}: the disk is full; free some space", Category.NO_SPACE)
-    raise VideoError(
+def _damaged(name: str, broken: list[str]) -> VideoError:
+    return VideoError(
         f"{name}: is damaged: {broken[0]} ({len(broken)} such messages); copy it again or set [library] accept_damaged = true",
         Category.DAMAGED,
     )

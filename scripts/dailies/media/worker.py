@@ -33,6 +33,7 @@ class _Count:
     leading: int = 0
     start: float | None = None
     end: float | None = None
+    last: float | None = None
     tries: int = 0
     decoded: bool | None = None
     rotation: int = 0
@@ -101,6 +102,7 @@ def _count_packets(container: Any, counts: dict[int, _Count]) -> None:
             start = float(packet.pts * packet.time_base)
             end = start + float((packet.duration or 0) * packet.time_base)
             count.start = start if count.start is None else min(count.start, start)
+            count.last = start if count.last is None else max(count.last, start)
             count.end = end if count.end is None else max(count.end, end)
         if packet.stream.type == "video" and not count.decoded:
             count.leading += not packet.is_keyframe and count.tries == 0
@@ -137,6 +139,7 @@ def _stream(stream: Any, count: _Count) -> Stream:
         title=stream.metadata.get("title"),
         start_s=start,
         end_s=end,
+        last_s=count.last,
         declared_s=declared,
         packets=count.packets,
         corrupt_packets=count.corrupt,
