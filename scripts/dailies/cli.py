@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
-import click
 import typer
 
 from dailies import __version__
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="dailies",
     help="Queue your own videos; a run checks them, makes an MP4 and a preview, publishes them and commits what happened.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -73,6 +71,15 @@ def _open(change: "Callable[[Library], Library] | None" = None) -> "Library":
     return library
 
 
+def _tell_blocked(library: "Library") -> None:
+    """Records that could not be shown: a line each, and exit 2."""
+    blocked = library.database.blocked()
+    for message in blocked:
+        _complain(message)
+    if blocked:
+        raise typer.Exit(Exit.USAGE)
+
+
 def _print_json(content: Any) -> None:
     typer.echo(json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True))
 
@@ -111,7 +118,9 @@ def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folde
 
 @app.command()
 def add(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files; a folder means the media files in it.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH…", readable=False, help="Files; a folder means the media files in it.")
+    ],
     title: Annotated[str | None, typer.Option(help="Title; else the file's name.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A tag; may be given several times.")] = None,
     code: Annotated[str | None, typer.Option(help="Short name, part of the id; else the file's name.")] = None,
@@ -159,13 +168,18 @@ def run(
     """The main job: take the queue, convert, publish, preview, record, commit."""
     from dailies import pipeline
 
-    changes = {"time_limit": _seconds(time_limit), "min_remaining": _seconds(min_remaining), "jobs": jobs}
-    library = _open(lambda opened: _with_run_settings(opened, changes))
-    wanted = pipeline.Wanted(limit=limit, commit=not no_commit)
-    if dry_run:
-        _show_dry_run(library, wanted, as_json=as_json)
-        return
-    result = _watched(lambda watcher, stop: pipeline.run(library, wanted, watcher, stop))
+    try:
+        changes = {"time_limit": _seconds(time_limit), "min_remaining": _seconds(min_remaining), "jobs": jobs}
+        library = _open(lambda opened: _with_run_settings(opened, changes))
+        wanted = pipeline.Wanted(limit=limit, commit=not no_commit)
+        if dry_run:
+            _show_dry_run(library, wanted, as_json=as_json)
+            return
+        result = _watched(lambda watcher, stop: pipeline.run(library, wanted, watcher, stop))
+    except ConfigError as error:
+        if as_json and not dry_run:  # a report whatever the exit code
+            _print_json(pipeline.not_started(error).model_dump(mode="json"))
+        raise
     if as_json:
         _print_json(result.report.model_dump(mode="json"))
     else:
@@ -252,13 +266,19 @@ def _show_dry_run(library: "Library", wanted: "Wanted", *, as_json: bool) -> Non
 def status(as_json: Json = False) -> None:
     """The queue, the last run, failures by reason."""
     from dailies import derived
-    from dailies.terminal import table
 
     library = _open()
     content = derived.fresh_status(library.database, library.clock.now())
     if as_json:
         _print_json(content)
-        return
+    else:
+        _show_status(content)
+    _tell_blocked(library)
+
+
+def _show_status(content: Any) -> None:
+    from dailies.terminal import table
+
     rows: list[tuple[str, object]] = [(state, count) for state, count in content["videos"].items() if count]
     rows += [(f"failed: {category}", count) for category, count in content["failures_by_category"].items()]
     if content["next_due_at"]:
@@ -304,6 +324,7 @@ def list_(
         _print_json([_dumped(video) for video in videos])
     else:
         table("", ("id", "state", "title"), [(video.id, video.state.value, video.title) for video in videos])
+    _tell_blocked(library)
 
 
 @app.command()
@@ -406,20 +427,20 @@ def _hoisted(arguments: Sequence[str]) -> list[str]:
 
 def _code_of(error: BaseException) -> Exit:
     """The exit code of what ended a command (docs/architecture.md)."""
-    if isinstance(error, click.Abort | KeyboardInterrupt | Interrupted):
+    if isinstance(error, typer.Abort | KeyboardInterrupt | Interrupted):
         return Exit.INTERRUPTED
     if isinstance(error, NotPublished):
         return Exit.NOT_PUBLISHED
-    return Exit.USAGE if isinstance(error, ConfigError | click.ClickException) else Exit.VIDEOS_FAILED
+    return Exit.USAGE if isinstance(error, ConfigError | typer.TyperException) else Exit.VIDEOS_FAILED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; what goes wrong is one line on stderr and an exit code, a bug is its whole trace and 3."""
     try:
         return int(app(_hoisted(sys.argv[1:] if arguments is None else arguments), standalone_mode=False) or 0)
-    except (click.Abort, KeyboardInterrupt) as error:
+    except (typer.Abort, KeyboardInterrupt) as error:
         return _code_of(error)
-    except click.ClickException as error:
+    except typer.TyperException as error:
         _complain(f"{error.format_message()}; see `dailies --help`")
         return _code_of(error)
     except DailiesError as error:

@@ -42,6 +42,17 @@ class SystemClock:
         time.sleep(seconds)
 
 
+class Halt(threading.Event):
+    """A stop of one's own that is also set when the outer one is: a run that must end is not a person who asked for it."""
+
+    def __init__(self, outer: threading.Event) -> None:
+        super().__init__()
+        self._outer = outer
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._outer.is_set()
+
+
 @dataclass(frozen=True)
 class Deadline:
     """The moment (monotonic seconds) by which work must end, and the signal to end sooner."""

@@ -52,4 +52,4 @@ def _is_cloned(reader: int, writer: int) -> bool:
 def _full(target: Path, error: OSError) -> Waiting | None:
     if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
         return None
-    return Waiting(f"{target.name}: the disk of {target.parent} is full; free some space", Category.NO_SPACE)
+    return Waiting(f"{target.parent}: its disk is full; free some space", Category.NO_SPACE)

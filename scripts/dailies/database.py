@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from dailies import atomic
 from dailies.clock import Clock, timestamp
-from dailies.errors import Category, ConfigError
+from dailies.errors import Blocked, Category, ConfigError
 from dailies.locks import TIMEOUT_S, SharedLock
 from dailies.model import ID_PATTERN, State, Video, readable
 
@@ -118,15 +118,13 @@ class Database:
             return {path.stem[-12:]: path.stem for path in self._paths()}
 
     def scan(self) -> Iterator[Video]:
-        """All records by path, deleted ones too; one that cannot be read is restored, else told and left to `blocked`."""
+        """All records by path, deleted ones too; one that cannot be read is restored, else left to `blocked`."""
         with self._lock.read():
             contents = [(path.stem, self._content(path)) for path in self._paths()]
         for video_id, content in contents:
             if content is not None:
-                try:
+                with contextlib.suppress(Blocked):
                     yield self._parsed_or_restored(video_id, content)
-                except ConfigError as error:
-                    log.error("%s", error)
 
     def videos(self) -> Iterator[Video]:
         """All records that are not deleted."""
@@ -159,11 +157,9 @@ class Database:
         return any(video.is_published() for video in self.videos() if video.source.uri == url)
 
     def blocked(self) -> list[str]:
-        """Ids whose record was set aside and could not be taken back (design, rule 12)."""
-        aside = self.folder.glob("videos/*/*.json.corrupt-*")
-        return sorted(
-            {path.name.partition(".json")[0] for path in aside if not self.path_of(path.name.partition(".json")[0]).exists()}
-        )
+        """A line for each record that was set aside and could not be taken back (design, rule 12)."""
+        aside = {_named(path) for path in self.folder.glob("videos/*/*.json.corrupt-*")}
+        return [_blocked_message(path) for path in sorted(aside) if not path.exists()]
 
     def _paths(self) -> Iterable[Path]:
         return sorted(self.folder.glob("videos/*/*.json"))
@@ -193,7 +189,7 @@ class Database:
 
     def _refuse_blocked(self, video: Video) -> None:
         for aside in self.path_of(video.id).parent.glob(f"*-{video.source.identity[:12]}.json.corrupt-*"):
-            raise ConfigError(_blocked_message(aside.with_name(aside.name.partition(".corrupt-")[0])), Category.DATABASE)
+            raise Blocked(_blocked_message(_named(aside)))
 
     @staticmethod
     def _content(path: Path) -> bytes | None:
@@ -208,9 +204,8 @@ class Database:
         try:
             return self._checked(video_id, content)
         except ValueError as error:
-            log.warning("record %s cannot be read: %s", video_id, _first_line(error))
-        with self._lock.write():
-            return self._take_back(self.path_of(video_id), content)
+            with self._lock.write():
+                return self._take_back(self.path_of(video_id), content, _first_line(error))
 
     @staticmethod
     def _checked(video_id: str, content: bytes) -> Video:
@@ -219,7 +214,7 @@ class Database:
             raise ValueError(f"the file of {video_id} holds the record of {video.id}")
         return video
 
-    def _take_back(self, path: Path, content: bytes) -> Video:
+    def _take_back(self, path: Path, content: bytes, reason: str) -> Video:
         """Set the broken file aside, never overwritten or deleted, and take the record from the last commit."""
         moment = timestamp(self._clock.now()).replace(":", "")
         aside = path.with_name(f"{path.name}.corrupt-{moment}-{os.getpid()}")
@@ -230,10 +225,17 @@ class Database:
         try:
             video = self._checked(path.stem, committed or b"")
         except ValueError as error:
-            raise ConfigError(_blocked_message(path), Category.DATABASE) from error
-        log.warning("record %s taken back from the last commit; the broken file is %s", path.stem, aside.name)
+            raise Blocked(_blocked_message(path)) from error
+        log.warning(
+            "record %s could not be read (%s): taken back from the last commit, set aside as %s", path.stem, reason, aside.name
+        )
         atomic.write(path, to_json(video))
         return video
+
+
+def _named(aside: Path) -> Path:
+    """The record that `aside` was."""
+    return aside.with_name(aside.name.partition(".corrupt-")[0])
 
 
 def _first_line(error: ValueError) -> str:

@@ -106,7 +106,5 @@ def _records(library: Library) -> Check:
     count = sum(1 for _ in library.database.videos())
     blocked = library.database.blocked()
     if blocked:
-        return Check(
-            "records", "error", f"{count} videos; cannot be read and were set aside: {', '.join(blocked)}; see docs/database.md"
-        )
+        return Check("records", "error", f"{count} videos; {blocked[0]}")
     return Check("records", "ok", f"{count} videos")

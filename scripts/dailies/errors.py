@@ -53,6 +53,12 @@ class ConfigError(DailiesError):
     """A person must act before anything can go on (exit 2)."""
 
 
+class Blocked(ConfigError):
+    """A record that can neither be read nor restored keeps its id; other videos go on (design, rule 12)."""
+
+    category = Category.DATABASE
+
+
 class VideoError(DailiesError):
     """This video cannot be done; it is recorded as failed and the run goes on."""
 

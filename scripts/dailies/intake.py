@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dailies.clock import Clock, Deadline, timestamp
 from dailies.database import Database
-from dailies.errors import ConfigError
+from dailies.errors import Blocked
 from dailies.model import Metadata, Source, Video, file_identity, readable, slug, video_id
 from dailies.sources import inbox
 from dailies.sources.file import uri_of
@@ -60,10 +60,13 @@ class Desk:
             except OSError as error:
                 refused.append(f"{_shown(path)}: cannot be read: {error.strerror}; make it readable for this user")
                 continue
-            if video.source.identity[:12] in known:
-                added.append(Added(self.database.load(known[video.source.identity[:12]]), is_new=False))
-            else:
+            if video.source.identity[:12] not in known:
                 candidates.append((path, video))
+                continue
+            try:
+                added.append(Added(self.database.load(known[video.source.identity[:12]]), is_new=False))
+            except Blocked as error:
+                refused.append(str(error))
         unsettled = inbox.unsettled([path for path, _ in candidates], self.clock)
         refused += [f"{_shown(path)}: {why}; {later}" for path, why in unsettled.items()]
         for path, video in candidates:
@@ -71,7 +74,7 @@ class Desk:
             if path not in unsettled:
                 try:
                     added.append(Added(*self.database.add(video)))
-                except ConfigError as error:  # a record that cannot be read; the others are still queued
+                except Blocked as error:
                     refused.append(str(error))
         return Intake(tuple(added), tuple(refused))
 

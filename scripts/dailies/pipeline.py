@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from dailies import atomic, config, derived, intake, policy, report
-from dailies.clock import Deadline
+from dailies.clock import Deadline, Halt, SystemClock
 from dailies.database import to_json
 from dailies.errors import ConfigError, DailiesError, Exit, Interrupted, NotPublished, OutOfTime, Transient
 from dailies.library import Library
@@ -16,6 +16,7 @@ from dailies.media.render import Rules
 from dailies.model import Video
 from dailies.progress import Watcher, log
 from dailies.recovery import Recovered, recover
+from dailies.redact import plain
 from dailies.report import Collector, RunReport, RunStatus
 from dailies.runner import Runner
 from dailies.sources import inbox
@@ -51,17 +52,25 @@ def run(library: Library, wanted: Wanted, watcher: Watcher, stop: threading.Even
     started = library.clock.now()
     collector = Collector(report.new_run_id(started), started, limits.time_limit, library.clean_text)
     reserve = min(COMMIT_RESERVE_S, limits.time_limit / 10)
-    deadline = Deadline.after(library.clock, limits.time_limit - reserve, stop)
+    deadline = Deadline.after(library.clock, limits.time_limit - reserve, Halt(stop))
     check_place(library, is_demo=wanted.is_demo)
     kit = _kit(library)
     try:
         with Single(library.work / "run.lock").held():
-            return _run_alone(library, wanted, watcher, kit, collector, deadline)
+            return _run_alone(library, wanted, watcher, kit, collector, deadline, stop)
     except Transient as error:
         if collector.has_begun:
             raise
         collector.problem(f"another run is at work: {error}")
         return Result(collector.report(RunStatus.COMPLETED, library.clock.now(), _remaining(library)), Exit.DONE, str(error))
+
+
+def not_started(error: ConfigError) -> RunReport:
+    """The report of a run that a person's mistake kept from starting."""
+    clock = SystemClock()
+    library_free = Collector(report.new_run_id(clock.now()), clock.now(), 0, plain)
+    library_free.problem(str(error))
+    return library_free.report(RunStatus.FAILED, clock.now(), 0)
 
 
 def check_place(library: Library, *, is_demo: bool = False) -> None:
@@ -94,7 +103,15 @@ def jobs(library: Library) -> int:
     return library.settings.run.jobs or config.cores()
 
 
-def _run_alone(library: Library, wanted: Wanted, watcher: Watcher, kit: Kit, collector: Collector, deadline: Deadline) -> Result:
+def _run_alone(
+    library: Library,
+    wanted: Wanted,
+    watcher: Watcher,
+    kit: Kit,
+    collector: Collector,
+    deadline: Deadline,
+    stop: threading.Event,
+) -> Result:
     collector.begin()
     error: DailiesError | None = None
     try:
@@ -109,7 +126,7 @@ def _run_alone(library: Library, wanted: Wanted, watcher: Watcher, kit: Kit, col
     except ConfigError as problem:
         collector.problem(str(problem))
         error = problem
-    return _close(library, wanted, collector, deadline, error)
+    return _close(library, wanted, collector, stop, error)
 
 
 def recover_library(library: Library) -> Recovered:
@@ -134,20 +151,19 @@ def _runner(library: Library, kit: Kit, watcher: Watcher, collector: Collector) 
     )
 
 
-def _close(library: Library, wanted: Wanted, collector: Collector, deadline: Deadline, error: DailiesError | None) -> Result:
+def _close(library: Library, wanted: Wanted, collector: Collector, stop: threading.Event, error: DailiesError | None) -> Result:
     """Report and, unless interrupted, commit: a signal leaves that to the next run (design, rule 11)."""
-    is_cancelled = deadline.stop.is_set() and error is None
-    for video_id in library.database.blocked():
-        collector.problem(f"{video_id}: its record cannot be read; see the message above")
-        error = error or ConfigError(f"{video_id}: its record cannot be read and was set aside; see docs/database.md")
+    is_cancelled = stop.is_set()
+    for message in library.database.blocked():
+        collector.problem(message)
+        error = error or ConfigError(message)
     status = report.status_of(collector, is_cancelled=is_cancelled, has_problem=error is not None)
     finished = collector.report(status, library.clock.now(), _remaining(library))
     try:
-        _write(library, wanted, finished, deadline.stop, is_cancelled=is_cancelled)
+        _write(library, wanted, finished, stop, is_cancelled=is_cancelled)
     except Interrupted:
         return Result(finished, Exit.INTERRUPTED)
     except DailiesError as problem:
-        log.error("%s", problem)
         is_unpublished = isinstance(problem, NotPublished)
         code = _code(collector, problem, is_cancelled=is_cancelled)
         return Result(finished, Exit.NOT_PUBLISHED if is_unpublished and not is_cancelled else code, str(problem))
@@ -174,7 +190,7 @@ def _write(library: Library, wanted: Wanted, finished: RunReport, stop: threadin
         if changed and not is_cancelled:
             derived.rebuild(library.database, library.clock.now(), finished)
     except OSError as error:
-        raise ConfigError(f"{place}: cannot be written: {error.strerror}; free the disk or make the folder writable") from error
+        raise ConfigError(f"{place}: cannot be written: {error.strerror}; free the disk or make database/ writable") from error
     if is_cancelled:
         return
     if commits:

@@ -165,7 +165,8 @@ class _Way:
         video = policy.after_error(self._video, self._step, error, message, self._kit.settings, self._kit.clock.now())
         if isinstance(error, Waiting):
             runner.collector.skipped()
-            log.warning("video=%s waits: %s", video.id, message)
+            if self._step is None:  # else the watcher has said it
+                log.warning("video=%s waits: %s", video.id, message)
         elif not isinstance(error, OutOfTime | Interrupted | ConfigError):
             runner.collector.failure(error.category, is_put_back=video.state is State.QUEUED)
         self._save(video)

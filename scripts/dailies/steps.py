@@ -271,9 +271,11 @@ def preview(video: Video, job: Job) -> Video:
 def clean(video: Video, job: Job) -> Video:
     """The very end: the source, where the person wants that and a host has confirmed; then the work folder."""
     wanted = video.source.remove_after_publish or job.kit.settings.library.remove_source == "after_publish"
-    if wanted and video.is_published():
-        fetcher(video.source.kind, job.kit.root).remove(video.source)
-    cleanup.drop_folder(job.folder.path)
+    try:
+        if wanted and video.is_published():
+            fetcher(video.source.kind, job.kit.root).remove(video.source)
+    finally:
+        cleanup.drop_folder(job.folder.path)
     return video
 
 

@@ -1,5 +1,6 @@
 """A local file: in the library (its path relative to the root) or anywhere else on this machine."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +40,32 @@ class FileSource:
     def remove(self, source: Source) -> None:
         """Nothing is deleted that is not the very file that was queued."""
         path = self._path_or_none(source)
-        if path is not None and file_identity(path, source.uri)[0] == source.identity:
-            path.unlink()
+        try:
+            if path is not None and self._is_the_very_file(path, source):
+                path.unlink()
+        except OSError as error:
+            raise Transient(
+                f"{source.original_name}: cannot be deleted: {error.strerror}; make its folder writable or delete it yourself",
+                Category.UNREADABLE,
+            ) from error
+
+    @staticmethod
+    def _is_the_very_file(path: Path, source: Source) -> bool:
+        """The identity knows only both ends of a file; what is deleted must be what was published, byte for byte."""
+        if not path.is_file() or file_identity(path, source.uri)[0] != source.identity:
+            return False
+        with path.open("rb") as file:
+            return source.sha256 in {None, hashlib.file_digest(file, "sha256").hexdigest()}
 
     def _path_or_none(self, source: Source) -> Path | None:
         path = self.root / uri_to_path(source.uri)
-        return path if path.exists() else None
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise self._unreadable(source, error) from error
+        return path
 
     def _path(self, source: Source) -> Path:
         path = self._path_or_none(source)

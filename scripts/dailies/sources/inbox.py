@@ -33,16 +33,27 @@ def search(folder: Path) -> Found:
     """Media files below, in order; hidden ones are passed over, links out of the folder are left."""
     media: list[Path] = []
     left: list[tuple[Path, str]] = []
-    inside = folder.resolve()
-    for parent, folders, names in os.walk(folder):
+    inside = os.path.realpath(folder)  # unlike Path.resolve it takes a link to itself
+
+    def refuse(error: OSError) -> None:
+        left.append((Path(error.filename), f"cannot be read: {error.strerror}; make it readable for this user"))
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        left += [(Path(parent, name), "is a link to a folder, which is not followed; add it by its own path") for name in links]
         for name in sorted(names):
             path = Path(parent, name)
             if name.startswith(".") or path.suffix.lower() not in MEDIA_SUFFIXES:
                 continue
-            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            try:
+                path.lstat()
+            except OSError as error:
+                refuse(error)
+                continue
+            if not Path(os.path.realpath(path)).is_relative_to(inside):
                 left.append((path, "is a link out of the folder; copy the file here or add it by its own path"))
-            elif path.is_file():
+            elif os.path.isfile(path):
                 media.append(path)
     return Found(tuple(media), tuple(left))
 
@@ -62,7 +73,7 @@ def unsettled(paths: Iterable[Path], clock: Clock) -> dict[Path, str]:
 def _looks_unfinished(path: Path) -> bool:
     """`x.mp4.part`, and `x.mp4` beside it, which some programs make first."""
     beside = (path.with_name(path.name + suffix) for suffix in UNFINISHED_SUFFIXES)
-    return path.suffix.lower() in UNFINISHED_SUFFIXES or any(other.exists() for other in beside)
+    return path.suffix.lower() in UNFINISHED_SUFFIXES or any(os.path.exists(other) for other in beside)
 
 
 def _state(path: Path) -> tuple[int, float]:
