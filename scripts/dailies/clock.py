@@ -1,5 +1,6 @@
 """Time: the clock that everything reads, deadlines, and how times and durations are written."""
 
+import math
 import re
 import threading
 import time
@@ -92,10 +93,12 @@ def parse_timestamp(text: str) -> datetime:
     return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
 
 
-def parse_duration(text: str | float) -> float:
+def parse_duration(text: object) -> float:
     """Seconds of `90`, `"45s"`, `"30m"`, `"1h30m"`, `"2d"`; raises ValueError."""
-    if isinstance(text, int | float):
+    if isinstance(text, int | float) and not isinstance(text, bool) and math.isfinite(text):
         return float(text)
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is not a duration; write it like 45s, 30m or 1h30m")  # noqa: TRY004 -- pydantic reports it
     compact = text.replace(" ", "").lower()
     if not _DURATION.fullmatch(compact):
         raise ValueError(f"{text!r} is not a duration; write it like 45s, 30m or 1h30m")

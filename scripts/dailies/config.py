@@ -18,12 +18,12 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
 _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
-def parse_size(text: str | int) -> int:
+def parse_size(text: object) -> int:
     """Bytes of `1000`, `"500MB"` (powers of 1000), `"2GiB"` (powers of 1024); raises ValueError."""
-    if isinstance(text, int):
+    if isinstance(text, int) and not isinstance(text, bool):
         return text
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
+    found = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if found is None or not isinstance(text, str):
         raise ValueError(f"{text!r} is not a size; write it like 500MB or 2GiB")
     base = 1024 if "i" in text.lower() else 1000
     return int(float(found[1]) * base ** _POWERS[found[2].upper()])
@@ -130,13 +130,10 @@ class Settings(Section):
         return frozenset(str(value) for host in self.hosts.values() for key, value in host.fields().items() if key.endswith("_env"))
 
 
-def known_keys(model: type[BaseModel]) -> list[str]:
-    return list(model.model_fields)
-
-
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     """The first fault of a validation as one line: which key, what is wrong, the nearest known key."""
-    fault = error.errors(include_url=False)[0]
+    faults = error.errors(include_url=False)
+    fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])  # a typo explains a missing key
     path = [str(part) for part in fault["loc"]]
     name = ".".join(path) or "the file"
     if fault["type"] != "extra_forbidden":
@@ -144,7 +141,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     for part in path[:-1]:
         annotation = model.model_fields[part].annotation
         model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else model
-    nearest = difflib.get_close_matches(path[-1], known_keys(model), n=1, cutoff=0.0)
+    known = [key for key, field in model.model_fields.items() if field.description or model is Settings]
+    nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.0)
     return f"{where}: {name}: unknown key; the nearest known one is {nearest[0]}"
 
 

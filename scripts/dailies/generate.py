@@ -4,6 +4,7 @@
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -136,6 +137,8 @@ def generated() -> dict[str, bytes]:
 
 
 def main() -> None:
+    if sys.argv[1:]:
+        raise SystemExit("usage: python -m dailies.generate (it takes no arguments and writes into the repository)")
     root = Path(__file__).resolve().parent.parent.parent
     for name, content in generated().items():
         atomic.write(root / name, content)

@@ -1,7 +1,7 @@
 """One run from end to end: recover, scan the inbox, take the queue, report, commit."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -133,7 +133,9 @@ def recover_library(library: Library) -> Recovered:
     """Under the run lock only."""
     sweep = tuple(folder for host in library.hosts.values() for folder in host.sweep_folders())
     keep_s = library.settings.space.keep_work
-    return recover(library.database, library.space, library.work, sweep, keep_s, library.clock)
+    recovered = recover(library.database, library.space, library.work, sweep, keep_s, library.clock)
+    locks = library.repository.drop_dead_locks()  # after the orphans have been ended
+    return replace(recovered, holders=recovered.holders + locks)
 
 
 def _runner(library: Library, kit: Kit, watcher: Watcher, collector: Collector) -> Runner:

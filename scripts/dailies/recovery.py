@@ -31,7 +31,7 @@ class Recovered:
             "orphaned programs ended": self.orphans,
             "reservations released": self.reservations,
             "temporary files removed": self.temporary_files,
-            "notes of dead lock holders removed": self.holders,
+            "locks of the dead removed": self.holders,
             "videos queued again": self.videos,
             "work folders removed": self.folders,
         }

@@ -11,8 +11,9 @@ from git import GitCommandError, GitCommandNotFound, InvalidGitRepositoryError, 
 from dailies.clock import Deadline
 from dailies.config import Git, environment
 from dailies.errors import ConfigError, NotPublished
-from dailies.process import output_of
+from dailies.process import OWNER_VARIABLE, output_of, owner_tag
 
+NOTE: Final = "git-is-writing"
 FALLBACK_NAME: Final = "dailies"
 FALLBACK_EMAIL: Final = "dailies@localhost"
 _QUIET: Final = {"GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "LC_ALL": "C"}  # never ask, never open an editor
@@ -46,6 +47,39 @@ class Repository:
     root: Path
     settings: Git
 
+    @property
+    def _work(self) -> Path:
+        return self.root / "work"
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Noted while git writes: only a run that dies leaves the note."""
+        note = self._work / NOTE
+        note.parent.mkdir(exist_ok=True)
+        note.touch()
+        yield
+        note.unlink(missing_ok=True)
+
+    def drop_dead_locks(self) -> int:
+        """After a run that died while its git was writing, and once that git was ended: remove the lock files that it left.
+
+        Only those that are younger than the note of that run; where there is no note git's locks are somebody else's.
+        """
+        note = self._work / NOTE
+        if not note.exists() or not self.exists():
+            return 0
+        since = note.stat().st_mtime
+        with self._open() as repo:
+            folders = {Path(repo.git_dir), Path(repo.common_dir)}
+            branch = "" if repo.head.is_detached else f"refs/heads/{repo.active_branch.name}.lock"
+        names = ["index.lock", "HEAD.lock", *filter(None, [branch])]
+        left = [path for folder in folders for path in (folder / name for name in names) if path.exists()]
+        dead = [path for path in left if path.stat().st_mtime >= since - 1]
+        for path in dead:
+            path.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
+        return len(dead)
+
     @contextlib.contextmanager
     def _open(self) -> Iterator[Repo]:
         """Opened briefly: GitPython leaks processes in long ones."""
@@ -54,7 +88,7 @@ class Repository:
         except (InvalidGitRepositoryError, NoSuchPathError) as error:
             raise ConfigError(f"{self.root}: not in a git repository; `git init` it, or run with --no-commit") from error
         try:
-            with repo.git.custom_environment(**_QUIET):
+            with repo.git.custom_environment(**_QUIET, **{OWNER_VARIABLE: owner_tag(self._work)}):
                 yield repo
         except GitCommandNotFound as error:
             raise ConfigError("git: cannot be started; install git") from error
@@ -90,7 +124,8 @@ class Repository:
     def publish(self, message: str, deadline: Deadline) -> Outcome:
         """Commit `database/` and nothing else where it changed, then push what of it the remote lacks. Raises NotPublished."""
         with self._open() as repo:
-            commit = self._commit(repo, message, deadline)
+            with self._noted():
+                commit = self._commit(repo, message, deadline)
             said = f"committed {commit[:12]}" if commit else "nothing changed, no commit"
             if not self.settings.push:
                 return Outcome(commit, pushed=False, message=f"{said}; not pushed: [git] push is off")

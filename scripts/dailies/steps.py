@@ -176,7 +176,7 @@ def inspect(video: Video, job: Job) -> Video:
 
 
 def convert(video: Video, job: Job) -> Video:
-    """Make, verify, put in place, then let go of the source's copy."""
+    """Make, verify, put in place."""
     temporary = job.folder.tmp / "output.mp4"
     name = video.source.original_name
     source = job.probe(video, job.folder.source)
@@ -189,13 +189,13 @@ def convert(video: Video, job: Job) -> Video:
     size = temporary.stat().st_size
     temporary.replace(job.folder.output)
     job.trusted[job.folder.output] = True
-    job.folder.source.unlink(missing_ok=True)
     return video.with_(file=MediaFile(name=f"{video.id}.mp4", size_bytes=size, sha256=digest))
 
 
 def publish(video: Video, job: Job) -> Video:
     """To the hosts in their order; raises Transient when not enough of them took it."""
     assert video.file is not None, "convert comes first"
+    job.folder.source.unlink(missing_ok=True)  # not needed any more, now that the record says so
     errors: list[str] = []
     for name in job.kit.settings.publish.hosts:
         if not needs_publishing(video, job.kit):

@@ -23,6 +23,8 @@ def build(settings: Settings, root: Path) -> dict[str, Host]:
         adapter = HOSTS.get(section.adapter)
         if adapter is None:
             raise ConfigError(f"hosts.{name}: unknown adapter {section.adapter!r}; known: {', '.join(sorted(HOSTS))}")
+        if "root" in section.fields():
+            raise ConfigError(f"hosts.{name}: root: is the library's and cannot be set; use path")
         try:
             hosts[name] = adapter(root=root, **section.fields())
         except ValidationError as error:
