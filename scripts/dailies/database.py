@@ -88,7 +88,8 @@ class Database:
         return self.folder / "videos" / video_id[-12:-10] / f"{video_id}.json"
 
     def exists(self, video_id: str) -> bool:
-        return self.path_of(video_id).exists()
+        with self._lock.read():
+            return self.path_of(video_id).exists()
 
     def load(self, video_id: str) -> Video:
         """Raises ConfigError when there is none, or it cannot be read nor restored."""
@@ -158,8 +159,9 @@ class Database:
 
     def blocked(self) -> list[str]:
         """A line for each record that was set aside and could not be taken back (design, rule 12)."""
-        aside = {_named(path) for path in self.folder.glob("videos/*/*.json.corrupt-*")}
-        return [_blocked_message(path) for path in sorted(aside) if not path.exists()]
+        with self._lock.read():
+            aside = {_named(path) for path in self.folder.glob("videos/*/*.json.corrupt-*")}
+            return [_blocked_message(path) for path in sorted(aside) if not path.exists()]
 
     def _paths(self) -> Iterable[Path]:
         return sorted(self.folder.glob("videos/*/*.json"))
@@ -167,8 +169,14 @@ class Database:
     def _store(self, video: Video) -> Video:
         path = self.path_of(video.id)
         before = self._content(path)
-        if before == to_json(video):
-            return video
+        if before is not None:
+            try:
+                known = self._checked(video.id, before)
+            except ValueError:
+                self._set_aside(path)
+            else:
+                if known.with_(updated_at=video.updated_at) == video:
+                    return known  # the time of a change is no change
         video = video.with_(updated_at=timestamp(self._clock.now()))
         try:
             atomic.write(path, to_json(video))
@@ -215,22 +223,32 @@ class Database:
         return video
 
     def _take_back(self, path: Path, content: bytes, reason: str) -> Video:
-        """Set the broken file aside, never overwritten or deleted, and take the record from the last commit."""
-        moment = timestamp(self._clock.now()).replace(":", "")
-        aside = path.with_name(f"{path.name}.corrupt-{moment}-{os.getpid()}")
-        with contextlib.suppress(FileNotFoundError):
-            if path.read_bytes() == content:
-                path.rename(aside)
+        """Set the broken file aside and take the record from the last commit; unless somebody has put it right meanwhile."""
+        now = self._content(path)
+        if now not in (None, content):
+            return self._parsed_or_blocked(path, now)
+        aside = self._set_aside(path)
         committed = self._restore(path.relative_to(self._root))
-        try:
-            video = self._checked(path.stem, committed or b"")
-        except ValueError as error:
-            raise Blocked(_blocked_message(path)) from error
+        video = self._parsed_or_blocked(path, committed)
         log.warning(
             "record %s could not be read (%s): taken back from the last commit, set aside as %s", path.stem, reason, aside.name
         )
         atomic.write(path, to_json(video))
         return video
+
+    def _parsed_or_blocked(self, path: Path, content: bytes | None) -> Video:
+        try:
+            return self._checked(path.stem, content or b"")
+        except ValueError as error:
+            raise Blocked(_blocked_message(path)) from error
+
+    def _set_aside(self, path: Path) -> Path:
+        """Never overwritten, never deleted: the broken file gets another name."""
+        moment = timestamp(self._clock.now()).replace(":", "")
+        aside = path.with_name(f"{path.name}.corrupt-{moment}-{os.urandom(3).hex()}")
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(aside)
+        return aside
 
 
 def _named(aside: Path) -> Path:

@@ -22,7 +22,7 @@ from dailies.runner import Runner
 from dailies.sources import inbox
 from dailies.steps import STEPS, Job, Kit, Lanes, WorkFolder
 
-COMMIT_RESERVE_S: Final = 180.0  # the last minutes are kept for committing (design, rule 3)
+COMMIT_RESERVE_S: Final = 180.0
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ def run(library: Library, wanted: Wanted, watcher: Watcher, stop: threading.Even
         )
     started = library.clock.now()
     collector = Collector(report.new_run_id(started), started, limits.time_limit, library.clean_text)
-    reserve = min(COMMIT_RESERVE_S, limits.time_limit / 10)
-    deadline = Deadline.after(library.clock, limits.time_limit - reserve, Halt(stop))
+    deadline = Deadline.after(library.clock, limits.time_limit - commit_reserve_s(library), Halt(stop))
     check_place(library, is_demo=wanted.is_demo)
     kit = _kit(library)
     try:
@@ -96,6 +95,11 @@ def _kit(library: Library) -> Kit:
         decode_all=settings.publish.verify == "decode",
     )
     return Kit(library.root, library.work, settings, library.hosts, library.clock, rules)
+
+
+def commit_reserve_s(library: Library) -> float:
+    """The last minutes of a run are kept for committing (design, rule 3)."""
+    return min(COMMIT_RESERVE_S, library.settings.run.time_limit / 10)
 
 
 def jobs(library: Library) -> int:
@@ -150,6 +154,7 @@ def _runner(library: Library, kit: Kit, watcher: Watcher, collector: Collector) 
         workers=media + transfers,
         clean_text=library.clean_text,
         sha256_lock=threading.Lock(),
+        commit_reserve_s=commit_reserve_s(library),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from dailies.clock import parse_timestamp, timestamp
 from dailies.config import Settings
-from dailies.errors import Category, DailiesError, SourceGone, Transient, VideoError, Waiting
+from dailies.errors import Category, DailiesError, SourceGone, Transient, VideoError
 from dailies.model import LastError, State, StepName, StepRecord, StepStatus, Video
 
 MAX_INTERRUPTIONS: Final = 5  # the runner dying unexplained in the same step of a video this often fails it (design, rule 10)
@@ -51,19 +51,19 @@ def backoff_s(attempt: int, settings: Settings) -> float:
 
 def after_error(video: Video, step: StepName | None, error: DailiesError, message: str, settings: Settings, now: datetime) -> Video:
     """The record after a failure; `message` is the redacted text of `error`."""
-    if isinstance(error, Waiting):
-        return video.with_(state=State.QUEUED)  # the reason is in the log and the report: a video that waits changes no record
     if isinstance(error, SourceGone):
         return _ended(video, State.UNAVAILABLE, step, error, message, now)
+    if not isinstance(error, VideoError | Transient):
+        # waiting, out of time, interrupted, a person's matter: nothing is counted. Why it waits is in the log and the
+        # report: a video that waits changes no record
+        return video.with_(state=State.QUEUED)
     attempt = video.retry_count + 1
     crashed_again = error.category is Category.CRASHED and _crashed_before(video)
     if isinstance(error, VideoError) or crashed_again or attempt > settings.publish.max_retries:
         return _ended(video.with_(retry_count=attempt), State.FAILED, step, error, message, now)
-    if isinstance(error, Transient):
-        wait = timedelta(seconds=backoff_s(attempt, settings))
-        put_back = _put_back(video.with_(retry_count=attempt), step, error, message, "queued again", now)
-        return put_back.with_(next_attempt_at=timestamp(now + wait))
-    return video.with_(state=State.QUEUED)  # out of time or interrupted: nothing is counted
+    wait = timedelta(seconds=backoff_s(attempt, settings))
+    put_back = video.with_(retry_count=attempt, state=State.QUEUED, next_attempt_at=timestamp(now + wait))
+    return put_back.with_(last_error=_last_error(put_back, step, error, message, "queued again", now))
 
 
 def _crashed_before(video: Video) -> bool:
@@ -74,10 +74,6 @@ def _last_error(video: Video, step: StepName | None, error: DailiesError, messag
     return LastError(
         step=step, attempt=video.retry_count, category=error.category, message=message, action=action, at=timestamp(now)
     )
-
-
-def _put_back(video: Video, step: StepName | None, error: DailiesError, message: str, action: str, now: datetime) -> Video:
-    return video.with_(state=State.QUEUED, last_error=_last_error(video, step, error, message, action, now))
 
 
 def _ended(video: Video, state: State, step: StepName | None, error: DailiesError, message: str, now: datetime) -> Video:

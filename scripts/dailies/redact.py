@@ -3,14 +3,13 @@
 import logging
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
-from urllib.parse import quote, quote_plus
 
 MASK: Final = "***TOKEN***"
 SHORTEST_SECRET: Final = 9  # a value of 8 characters or fewer would mask ordinary words
 _SECRET_NAME: Final = re.compile(r"TOKEN|KEY|SECRET|PASSWORD", re.IGNORECASE)
-_USERINFO: Final = re.compile(r"(?<=://)[^/\s@\"'<>]+(?=@)")
+_USERINFO: Final = re.compile(r"(?<=://)[^/\s?#]+(?=@)")
 _QUERY_SECRET: Final = re.compile(
     r"(?<=[?&])([\w.-]*(?:token|key|secret|password|passwd|signature|sig|credential|auth)[\w.-]*=)[^&\s\"'<>#]+",
     re.IGNORECASE,
@@ -25,17 +24,24 @@ def secrets_of(environment: Mapping[str, str], names: Iterable[str] = ()) -> fro
     return frozenset(value for value in values if len(value) >= SHORTEST_SECRET)
 
 
-def _spellings(value: str) -> set[str]:
-    return {value, quote(value), quote(value, safe=""), quote_plus(value)}
+def _spellings(secret: str) -> str:
+    """A pattern of every way in which an encoder may write it: each character as it is or as %XX of its bytes, a blank as +."""
+    return "".join(f"(?:{'|'.join(_character(character))})" for character in secret)
+
+
+def _character(character: str) -> Iterator[str]:
+    yield "".join(f"(?i:%{byte:02x})" for byte in character.encode("utf-8", "surrogateescape"))
+    yield re.escape(character)
+    if character == " ":
+        yield r"\+"
 
 
 class Redactor:
     """Masks secrets in any text; longest first, so that a secret inside another leaves no rest."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        spellings = sorted({form for value in secrets for form in _spellings(value)}, key=lambda text: (-len(text), text))
-        # percent-encoding is case-blind (%2f = %2F), so the encoded spellings are too
-        self._pattern = re.compile("|".join(re.escape(text) for text in spellings), re.IGNORECASE) if spellings else None
+        longest_first = sorted(set(secrets), key=lambda secret: (-len(secret), secret))
+        self._pattern = re.compile("|".join(map(_spellings, longest_first))) if longest_first else None
 
     def __call__(self, text: str) -> str:
         if self._pattern is not None:
@@ -49,9 +55,9 @@ def plain(text: str) -> str:
 
 
 def loggable(text: str) -> str:
-    """`plain`, and never a line that GitHub's runner would take for a command (it acts on `::name` and `##[name]`)."""
-    line = plain(text)
-    return f" {line}" if line.lstrip().startswith(("::", "##[")) else line
+    """`plain`, and never what GitHub's runner takes for a command: `::name` behind any blanks, `##[name]` anywhere."""
+    line = plain(text).replace("##[", "# #[")
+    return f"| {line}" if line.lstrip().startswith("::") else line
 
 
 class RedactingFormatter(logging.Formatter):
@@ -64,7 +70,7 @@ class RedactingFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         with self._lock:
-            message = self._redactor(loggable(record.getMessage()))
+            message = loggable(self._redactor(record.getMessage()))
             record = logging.makeLogRecord({**record.__dict__, "msg": message, "args": ()})
             record.exc_text = None
             return "\n".join([loggable(line) for line in self._redactor(super().format(record)).splitlines()])

@@ -37,6 +37,7 @@ class Runner:
     workers: int
     clean_text: Callable[[str], str]  # redacts and makes one line: messages stand in committed records
     sha256_lock: threading.Lock
+    commit_reserve_s: float = 0.0  # of the run's time, kept behind the deadline for committing
 
     def queue(self) -> list[Video]:
         """Open videos that are due, oldest first."""
@@ -54,7 +55,7 @@ class Runner:
                 while waiting or active:
                     while waiting and len(active) < self.workers and started != limit and not deadline.stop.is_set():
                         video = waiting.popleft()
-                        if policy.may_start(video, deadline.remaining(), self.kit.settings):
+                        if policy.may_start(video, deadline.remaining() + self.commit_reserve_s, self.kit.settings):
                             active.add(pool.submit(self._process, video, deadline))
                             started += 1
                         else:

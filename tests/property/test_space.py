@@ -68,6 +68,7 @@ from dailies.space import Space
 
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts the tests in the background has it ignored
 work = Path(sys.argv[1])
 deadline = Deadline.after(SystemClock(), 60, stop)
 with Space(work, 0, SystemClock(), lambda folder: 100).reserved("video", 60, work / "video"):
