@@ -57,7 +57,8 @@ def merge(base: Json | None, ours: Json | None, theirs: Json | None) -> dict[str
     merged["deleted_at"] = min(_known(ours.get("deleted_at"), theirs.get("deleted_at")), default=None)
     merged["created_at"] = min(_known(ours.get("created_at"), theirs.get("created_at")), default=None)
     merged["updated_at"] = max(_known(ours.get("updated_at"), theirs.get("updated_at")), default=None)
-    return {key: value for key, value in merged.items() if key in ours or key in theirs or value not in (None, [], {})}
+    known = ours.keys() | theirs.keys() | {"conflicts"}
+    return {key: value for key, value in merged.items() if key in known or value not in (None, {})}
 
 
 def _known(*values: Any) -> list[Any]:

@@ -202,6 +202,7 @@ class Video(Record):
     media: Media | None = None
     metadata: Metadata = Metadata()
     edited_at: Mapping[str, Timestamp] = {}
+    conflicts: tuple[Mapping[str, Any], ...] = ()
     preview: Preview | None = None
     images: Mapping[str, str] = {}
     uploads: Mapping[str, Mapping[Kind, Upload]] = {}

@@ -147,7 +147,7 @@ def test_any_bytes_can_be_a_secret(secret: str) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(st.characters() | st.sampled_from("\n\r\x1b\x85\u2028\u202e\u2066\ud800\udcff"), max_size=40))
+@given(TEXTS | st.text("ab \n\r\x1b\x85\u2028\u202e\u2066\ud800\udcff", max_size=20))
 def test_a_plain_text_is_one_printable_line(text: str) -> None:
     """Feature: github-workflow-bug-fixes, Property 14: redaction: control characters, line ends and lone surrogates are shown
     as escapes; nothing else changes, and doing it again changes nothing."""

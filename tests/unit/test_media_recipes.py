@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dailies.clock import Deadline, SystemClock
-from dailies.media import ffmpeg, recipes, render
+from dailies.media import ffmpeg, recipes, render, verify
 from dailies.media.probe import Probe, Stream, probe
 from dailies.media.scenes import even_clips
 from dailies.model import Clip
@@ -142,24 +142,26 @@ def test_nothing_copied_means_no_hashes() -> None:
 def test_raw_streams_are_hashed_as_mp4_will_hold_them() -> None:
     streams = [pictures(0, "h264", is_raw=True), sound(1, "aac", is_raw=True), pictures(2, "hevc", is_raw=True)]
     before = hash_part(argv_of(*streams))
-    after = recipes.hashes_of_output("ffmpeg", TARGET, recipes.plan(probed(*streams)))
+    after = recipes.plan(probed(*streams)).output_filters()
 
     h264, hevc = "h264_mp4toannexb,filter_units=remove_types=7-9", "hevc_mp4toannexb,filter_units=remove_types=32-35"
     assert [values(before, f"-bsf:{n}") for n in range(3)] == [[h264], ["aac_adtstoasc"], [hevc]]
-    assert [values(after, f"-bsf:{n}") for n in range(3)] == [[h264], [], [hevc]]
+    assert after == {0: h264, 2: hevc}
 
 
 def test_streams_of_mp4_and_matroska_need_no_filter() -> None:
     plan = recipes.plan(probed(pictures(), sound()))
 
     assert not any("-bsf" in word for word in argv_of(pictures(), sound()))
-    assert not any("-bsf" in word for word in recipes.hashes_of_output("ffmpeg", TARGET, plan))
+    assert plan.output_filters() == {}
 
 
 def test_the_outputs_streams_are_hashed_by_their_new_places() -> None:
-    plan = recipes.plan(probed(Stream(index=0, kind="data", codec=None), sound(1, "vorbis"), pictures(2), sound(3)))
+    streams = (Stream(index=0, kind="data", codec=None), sound(1, "vorbis"), pictures(2, is_raw=True), sound(3))
+    plan = recipes.plan(probed(*streams))
 
-    assert values(recipes.hashes_of_output("ffmpeg", TARGET, plan), "-map") == ["0:1", "0:2"]
+    assert [index for index, _ in plan.copied()] == [1, 2]
+    assert list(plan.output_filters()) == [1]
 
 
 def test_a_person_sees_faststart_and_no_location_or_device() -> None:
@@ -190,10 +192,25 @@ def test_kept_tags_and_languages_arrive_in_the_mp4(make_clip: ClipMaker, tmp_pat
     assert [stream.language for stream in made.of_kind("audio")] == ["fra"]
 
 
+def test_a_packet_that_arrives_changed_is_refused(make_clip: ClipMaker, tmp_path: Path) -> None:
+    source = make_clip("whole.mp4")
+    deadline = Deadline.after(SystemClock(), 60)
+    plan = recipes.plan(probe("whole", source, deadline, work=tmp_path))
+    hashes = [stream.crc32 or "" for stream in probe("whole", source, deadline, work=tmp_path, filters={}).streams]
+    content = bytearray(source.read_bytes())
+    content[content.index(b"mdat") + 2000] ^= 1
+    (tmp_path / "changed.mp4").write_bytes(content)
+
+    whole = probe("whole", source, deadline, work=tmp_path, filters={})
+    changed = probe("changed", tmp_path / "changed.mp4", deadline, work=tmp_path, filters={})
+
+    assert verify.packets_differ(hashes, whole, plan) is None
+    assert "packets differ" in (verify.packets_differ(hashes, changed, plan) or "")
+
+
 def test_a_source_is_opened_by_content_and_only_from_disk() -> None:
     argvs = [
         argv_of(pictures()),
-        recipes.hashes_of_output("ffmpeg", SOURCE, recipes.plan(probed(pictures()))),
         recipes.decode("ffmpeg", SOURCE, [0], threads=1),
         recipes.preview("ffmpeg", SOURCE, TARGET, (Clip(start_s=0, length_s=1),), probed(pictures()), height=480, threads=1),
     ]

@@ -1,5 +1,6 @@
 """What a file is: streams, true durations and packet counts, read by PyAV in a child process (media/worker.py)."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -30,6 +31,7 @@ class Stream(BaseModel):
     end_s: float | None = None
     last_s: float | None = None  # when its last packet is shown
     declared_s: float | None = None
+    crc32: str | None = None  # of all its packets in order, as ffmpeg's streamhash writes it
     packets: int = 0
     corrupt_packets: int = 0
     leading_packets: int = 0  # before the first keyframe
@@ -83,12 +85,16 @@ class Probe(BaseModel):
         return max(stream.end_s or 0.0 for stream in timed) - min(stream.start_s or 0.0 for stream in timed)
 
 
-def probe(name: str, path: Path, deadline: Deadline, *, work: Path, header_only: bool = False) -> Probe:
-    """What `path` is; `name` is what messages call it.
+def probe(
+    name: str, path: Path, deadline: Deadline, *, work: Path, header_only: bool = False, filters: Mapping[int, str] | None = None
+) -> Probe:
+    """What `path` is; `name` is what messages call it. With `filters` every stream's packets are hashed as well, each behind the
+    bitstream filters that are named for its index.
 
     Raises VideoError (empty, unsupported, damaged), Transient `crashed` when the child dies: twice is final (policy.py).
     """
-    arguments = [str(path), "header" if header_only else "packets"]
+    mode = "header" if header_only else "packets" if filters is None else "hashed"
+    arguments = [str(path), mode, *(f"{index}={name}" for index, name in (filters or {}).items())]
     return _answer(run_module("dailies.media.worker", arguments, deadline, work=work), name)
 
 

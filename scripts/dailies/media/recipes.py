@@ -56,6 +56,11 @@ class Plan:
         """(output index, track) of those whose packets must arrive unchanged; subtitles may be rewritten."""
         return [(index, track) for index, track in enumerate(self.tracks) if track.is_copied and track.stream.kind != "subtitle"]
 
+    def output_filters(self) -> dict[int, str]:
+        """Output index to the bitstream filters behind which its packets are hashed."""
+        named = ((index, track.hash_filter(of_source=False)) for index, track in self.copied())
+        return {index: name for index, name in named if name}
+
     def is_copied_whole(self) -> bool:
         return all(track.is_copied for track in self.tracks if track.stream.kind != "subtitle")
 
@@ -122,7 +127,9 @@ def convert(executable: str, path: Path, target: Path, plan: Plan, *, threads: i
     hashed = [track for _, track in plan.copied()]
     if not hashed:
         return _compile(mp4, executable)
-    hashes = _hash_output(_mapped(media, hashed), [track.hash_filter(of_source=True) for track in hashed])
+    filters = {f"bsf:{index}": track.hash_filter(of_source=True) for index, track in enumerate(hashed)}
+    filters = {key: name for key, name in filters.items() if name}
+    hashes = ffmpeg.output(*_mapped(media, hashed), "pipe:1", format="streamhash", hash="CRC32", c="copy", **filters)
     return _compile(ffmpeg.merge_outputs(mp4, hashes), executable)
 
 
@@ -147,18 +154,6 @@ def _track_options(index: int, track: Track) -> dict[str, Any]:
         f"crf:{index}": "20",
         f"filter:{index}": "scale=trunc(iw/2)*2:trunc(ih/2)*2,format=yuv420p",
     }
-
-
-def _hash_output(streams: list[Any], filters: list[str | None]) -> Any:
-    options = {f"bsf:{index}": name for index, name in enumerate(filters) if name}
-    return ffmpeg.output(*streams, "pipe:1", format="streamhash", hash="murmur3", c="copy", **options)
-
-
-def hashes_of_output(executable: str, path: Path, plan: Plan) -> list[str]:
-    """The hashes of the MP4's copied streams, in the order in which `convert` printed the source's."""
-    media = source(path)
-    streams = [media[str(index)] for index, _ in plan.copied()]
-    return _compile(_hash_output(streams, [track.hash_filter(of_source=False) for _, track in plan.copied()]), executable)
 
 
 def decode(executable: str, path: Path, streams: list[int], *, threads: int) -> list[str]:

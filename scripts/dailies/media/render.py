@@ -9,7 +9,7 @@ from dailies.errors import Category, VideoError, Waiting
 from dailies.media import ffmpeg, health, recipes, verify
 from dailies.media.probe import Probe, died, probe
 from dailies.model import Clip
-from dailies.process import Completed, run
+from dailies.process import run
 
 log = logging.getLogger(__name__)
 
@@ -65,13 +65,10 @@ def _convert(name: str, path: Path, target: Path, source: Probe, plan: recipes.P
         raise _damaged(name, broken)
     if made.code != 0:
         raise verify.refused(name, made.last_words())
-    _compare_hashes(name, made, target, plan, rules, deadline)
-    output = probe(name, target, deadline, work=rules.work, header_only=True)
-    reason = verify.mismatch(source, output, plan)
-    if reason is None and not broken and not verify.is_as_long(source, output, plan):
-        output = probe(name, target, deadline, work=rules.work)
-        if not verify.is_shown_as_long(source, output, plan):
-            reason = f"duration is {output.duration_s():.3f} s, expected {source.duration_s():.3f} s"
+    output = probe(name, target, deadline, work=rules.work, filters=plan.output_filters())
+    reason = verify.mismatch(source, output, plan) or verify.packets_differ(verify.stream_hashes(made.stdout), output, plan)
+    if reason is None and not broken:
+        reason = verify.lasts_differ(source, output, plan)
     if reason:
         raise verify.refused(name, reason)
     # copied packets are proven by their hashes; what was made anew is proven by decoding it
@@ -90,15 +87,6 @@ def _damaged(name: str, broken: list[str]) -> VideoError:
         f"{name}: is damaged: {broken[0]} ({len(broken)} such messages); copy it again or set [library] accept_damaged = true",
         Category.DAMAGED,
     )
-
-
-def _compare_hashes(name: str, made: Completed, target: Path, plan: recipes.Plan, rules: Rules, deadline: Deadline) -> None:
-    if not plan.copied():
-        return
-    read_back = run(recipes.hashes_of_output(ffmpeg.executable(), target, plan), deadline, work=rules.work)
-    before, after = verify.stream_hashes(made.stdout), verify.stream_hashes(read_back.stdout)
-    if read_back.code != 0 or len(before) != len(plan.copied()) or before != after:
-        raise verify.refused(name, f"packets differ (source {before}, MP4 {after}, {read_back.last_words()})")
 
 
 def _decode(name: str, target: Path, streams: list[int], rules: Rules, deadline: Deadline) -> None:

@@ -8,12 +8,21 @@ TOLERANCE_S = 0.1
 
 
 def stream_hashes(stdout: bytes) -> list[str]:
-    """`murmur3=…` of each line that ffmpeg's streamhash muxer wrote, in order."""
-    return [line.rpartition(",")[2] for line in stdout.decode("ascii", "replace").splitlines() if "murmur3=" in line]
+    """The CRC-32 of each line that ffmpeg's streamhash muxer wrote, in order."""
+    lines = stdout.decode("ascii", "replace").splitlines()
+    return [line.rpartition("CRC32=")[2] for line in lines if "CRC32=" in line]
+
+
+def packets_differ(source_hashes: list[str], output: Probe, plan: Plan) -> str | None:
+    """What of the copied streams did not arrive unchanged, in words. `output` is a probe with hashes."""
+    arrived = [output.streams[index].crc32 for index, _ in plan.copied() if index < len(output.streams)]
+    if arrived == source_hashes and len(arrived) == len(plan.copied()):
+        return None
+    return f"packets differ: source {source_hashes}, MP4 {arrived}"
 
 
 def mismatch(source: Probe, output: Probe, plan: Plan) -> str | None:
-    """What is not as it was, in words; None when streams and dimensions agree. Hashes and durations are compared apart."""
+    """What is not as it was, in words; None when streams and dimensions agree. Packets and durations are compared apart."""
     expected = [track.stream.kind for track in plan.tracks]
     found = [stream.kind for stream in output.streams if stream.kind in {"video", "audio", "subtitle"}]
     if expected != found:
@@ -27,16 +36,14 @@ def mismatch(source: Probe, output: Probe, plan: Plan) -> str | None:
     return None
 
 
-def is_as_long(source: Probe, output: Probe, plan: Plan) -> bool:
-    """By the header of the MP4."""
-    return abs(_taken(source, plan).duration_s() - output.duration_s()) <= max(TOLERANCE_S, _frame_s(source))
-
-
-def is_shown_as_long(source: Probe, output: Probe, plan: Plan) -> bool:
-    """From the first to the last picture or sound: what headers cannot blur. MP4's counts in decoding times, and Matroska's last
-    packet has a guessed length, so that a variable frame rate makes them differ. Both probed packet by packet."""
-    spans = [_span(probe) for probe in (_taken(source, plan), output)]
-    return abs(spans[0] - spans[1]) <= max(TOLERANCE_S, _frame_s(source))
+def lasts_differ(source: Probe, output: Probe, plan: Plan) -> str | None:
+    """From start to end, or from the first to the last picture or sound: MP4 headers count in decoding times, and
+    Matroska guesses the length of the last packet, so that with a variable frame rate only the latter tells. Probed by packets."""
+    tolerance = max(TOLERANCE_S, _frame_s(source))
+    wanted = _taken(source, plan)
+    if abs(wanted.duration_s() - output.duration_s()) <= tolerance or abs(_span(wanted) - _span(output)) <= tolerance:
+        return None
+    return f"duration is {output.duration_s():.3f} s, expected {wanted.duration_s():.3f} s"
 
 
 def _span(probe: Probe) -> float:

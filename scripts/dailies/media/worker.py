@@ -1,15 +1,17 @@
-"""The child process that opens media with PyAV: `python -m dailies.media.worker FILE packets|header`.
+"""The child process that opens media with PyAV: `python -m dailies.media.worker FILE header|packets|hashed [INDEX=FILTERS…]`.
 
 Prints one JSON document (media/probe.py), or `<category> <reason>`. Whatever happens to it, the run lives on.
 """
 
 import sys
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
 import av
+from av.bitstream import BitStreamFilterContext
 from av.stream import Disposition
 
 from dailies.errors import Category
@@ -37,12 +39,33 @@ class _Count:
     tries: int = 0
     decoded: bool | None = None
     rotation: int = 0
+    hash: "_Hash | None" = None
+
+
+@dataclass
+class _Hash:
+    """CRC-32 over the packets of one stream, behind a bitstream filter where one is given."""
+
+    filter: BitStreamFilterContext | None
+    value: int = 0
+
+    def take(self, packet: Any) -> None:
+        for part in self.filter.filter(packet) if self.filter else (packet,):
+            self.value = zlib.crc32(part, self.value)
+
+
+def _hash_of(stream: Any, filters: Mapping[int, str] | None) -> _Hash | None:
+    if filters is None:
+        return None
+    name = filters.get(stream.index)
+    return _Hash(BitStreamFilterContext(name, stream) if name else None)
 
 
 def main(arguments: Sequence[str]) -> int:
     path, mode = Path(arguments[0]), arguments[1]
+    filters = {int(index): name for index, _, name in (argument.partition("=") for argument in arguments[2:])}
     try:
-        print(_read(path, header_only=mode == "header").model_dump_json())
+        print(_read(path, header_only=mode == "header", filters=filters if mode == "hashed" else None).model_dump_json())
     except av.error.FFmpegError as error:
         print(_reason(path, error))
     return 0
@@ -59,10 +82,10 @@ def _reason(path: Path, error: av.error.FFmpegError) -> str:
     return f"{Category.UNSUPPORTED} is no media file that can be read ({error.strerror}); see docs/settings.md for the formats"
 
 
-def _read(path: Path, *, header_only: bool) -> Probe:
+def _read(path: Path, *, header_only: bool, filters: Mapping[int, str] | None) -> Probe:
     options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS}
     with av.open(str(path), options=options, metadata_errors="replace") as container:
-        counts = {stream.index: _Count() for stream in container.streams}
+        counts = {stream.index: _Count(hash=_hash_of(stream, filters)) for stream in container.streams}
         if header_only:
             _look_at_pictures(container, counts)
         else:
@@ -98,6 +121,8 @@ def _count_packets(container: Any, counts: dict[int, _Count]) -> None:
         count = counts.setdefault(packet.stream.index, _Count())
         count.packets += 1
         count.corrupt += packet.is_corrupt
+        if count.hash:
+            count.hash.take(packet)
         if packet.pts is not None:
             start = float(packet.pts * packet.time_base)
             end = start + float((packet.duration or 0) * packet.time_base)
@@ -141,6 +166,7 @@ def _stream(stream: Any, count: _Count) -> Stream:
         end_s=end,
         last_s=count.last,
         declared_s=declared,
+        crc32=f"{count.hash.value:08x}" if count.hash else None,
         packets=count.packets,
         corrupt_packets=count.corrupt,
         leading_packets=count.leading,
