@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -55,13 +56,20 @@ def drop_temporary_files(folders: Iterable[Path], clock: Clock) -> int:
     return len(stale)
 
 
+def _lives(pid: str) -> bool:
+    try:
+        return psutil.pid_exists(int(pid))
+    except (ValueError, OverflowError):
+        return False
+
+
 def _is_stale(path: Path, now: float) -> bool:
     pid = path.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
     try:
-        age_s = now - path.lstat().st_mtime
+        status = path.lstat()
     except FileNotFoundError:
         return False
-    return age_s > TEMPORARY_LIFE_S or not (pid.isdigit() and psutil.pid_exists(int(pid)))
+    return not stat.S_ISDIR(status.st_mode) and (now - status.st_mtime > TEMPORARY_LIFE_S or not _lives(pid))
 
 
 def drop_folder(folder: Path) -> None:

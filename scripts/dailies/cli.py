@@ -41,6 +41,7 @@ class _Globals:
 
     root: Path | None = None
     level: int = logging.INFO
+    mask: "Callable[[str], str] | None" = None  # the opened library's redactor
 
 
 @app.callback(invoke_without_command=True)
@@ -68,6 +69,7 @@ def _open(change: "Callable[[Library], Library] | None" = None) -> "Library":
     library = Library.open(root=_Globals.root)
     library = change(library) if change else library
     set_up_logging(_Globals.level, library.redactor)
+    _Globals.mask = library.redactor
     return library
 
 
@@ -96,9 +98,10 @@ def _say(text: str) -> None:
 
 def _complain(text: str) -> None:
     from dailies.config import environment
-    from dailies.redact import Redactor, plain, secrets_of
+    from dailies.redact import Redactor, loggable, secrets_of
 
-    typer.echo(f"dailies: {plain(Redactor(secrets_of(environment()))(text))}", err=True)
+    mask = _Globals.mask or Redactor(secrets_of(environment()))
+    typer.echo(loggable(f"dailies: {mask(text)}"), err=True)
 
 
 @app.command()
@@ -347,9 +350,51 @@ def retry(
             _complain(f"{video.id}: is {video.state}; there is nothing to retry")
             code = Exit.USAGE
             continue
-        database.save(policy.retried(video))
+        database.save(policy.retried(video), video)
         typer.echo(video.id)
     raise typer.Exit(code)
+
+
+@app.command()
+def commit() -> None:
+    """Publish the records as they are: merge with the remote, commit, push."""
+    from dailies import pipeline
+
+    library = _open()
+    with _stoppable() as stop:
+        _say(pipeline.commit(library, stop).message)
+
+
+@app.command()
+def edit(
+    name: Annotated[str, typer.Argument(metavar="ID|CODE")],
+    title: Annotated[str | None, typer.Option(help="New title.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Add a tag; may be given several times.")] = None,
+    no_tag: Annotated[list[str] | None, typer.Option(help="Take a tag away; may be given several times.")] = None,
+    description: Annotated[str | None, typer.Option(help="New description.")] = None,
+) -> None:
+    """Change what people say about a video; an edit wins over older ones wherever they were made."""
+    from dailies import intake
+
+    library = _open()
+    video = library.database.load(library.database.resolve(name))
+    changed = intake.edited(video, library.clock, title=title, description=description, add=tag or (), remove=no_tag or ())
+    if changed is video:
+        raise ConfigError("edit: changes nothing; give --title, --description, --tag or --no-tag")
+    library.database.save(changed, video)
+    typer.echo(video.id)
+
+
+@app.command()
+def remove(names: Annotated[list[str], typer.Argument(metavar="ID…", help="Ids or codes.")]) -> None:
+    """Take videos out of the library; what hosts have stays there, the source file too."""
+    from dailies.clock import timestamp
+
+    library = _open()
+    for video_id in [library.database.resolve(name) for name in names]:
+        video = library.database.load(video_id)
+        library.database.save(video.with_(deleted_at=video.deleted_at or timestamp(library.clock.now())), video)
+        typer.echo(video_id)
 
 
 @app.command()

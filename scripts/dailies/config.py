@@ -97,6 +97,13 @@ class Git(Section):
     branch: str = Field("", description="branch to commit to; empty = the checked-out one")
     commit: bool = Field(True, description="commit `database/` at the end of a run")
     push: bool = Field(True, description="push after the commit, where the remote exists")
+    push_retries: int = Field(3, ge=0, description="tries after a failure of the network; being overtaken is not counted")
+    checkpoint: Duration = Field(
+        parse_duration("10m"),
+        description="a long run publishes its records this often; 0s = only at its end",
+        json_schema_extra={"unit": "duration"},
+    )
+    checkpoint_videos: int = Field(20, ge=1, description="… and after this many finished videos")
     author_name: str = Field("", description="author of commits; empty = git's own, else `dailies`")
     author_email: str = Field("", description="their address; empty = git's own, else `dailies@localhost`")
     add_limit: Duration = Field(10.0, description="limit of one `git add`", json_schema_extra={"unit": "duration"})

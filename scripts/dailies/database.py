@@ -5,14 +5,14 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ValidationError
 
-from dailies import atomic
+from dailies import atomic, merge
 from dailies.clock import Clock, timestamp
 from dailies.errors import Blocked, Category, ConfigError
 from dailies.locks import TIMEOUT_S, SharedLock
@@ -74,7 +74,7 @@ class Database:
         self, root: Path, work: Path, clock: Clock, restore: Restore = lambda _: None, lock_timeout_s: float = TIMEOUT_S
     ) -> None:
         self.folder = root / "database"
-        self._root = root
+        self.root = root
         self._clock = clock
         self._restore = restore
         self._lock = SharedLock(work / "records.lock", clock, lock_timeout_s)
@@ -99,10 +99,26 @@ class Database:
             raise ConfigError(f"{video_id}: no such video; see `dailies list`")
         return self._parsed_or_restored(video_id, content)
 
-    def save(self, video: Video) -> Video:
-        """Write the record whole; `updated_at` is set where something changed. Returns what was written."""
+    def save(self, video: Video, base: Video | None = None) -> Video:
+        """Write the record whole; `updated_at` is set where something changed. Returns what was written.
+
+        `base` is the record that `video` was made from: where the file is another by now (an edit, a merge), both are merged.
+        """
         with self._lock.write():
-            return self._store(video)
+            return self._store(video, base)
+
+    def merge_in(self, changes: Mapping[str, tuple[bytes | None, bytes]]) -> int:
+        """Merge records that others published, (base, theirs) by path, into those on disk; how many changed here.
+
+        What is no valid record stays out: nothing that others commit can break this database.
+        """
+        changed = 0
+        with self._lock.write():
+            for path, (base, theirs) in changes.items():
+                changed += self._merge_file(self.path_of(Path(path).stem), base, theirs)
+        if changed:
+            self._index = None
+        return changed
 
     def add(self, video: Video) -> tuple[Video, bool]:
         """(the record of this source, whether it is new): the same source is one record, whatever its code."""
@@ -166,7 +182,26 @@ class Database:
     def _paths(self) -> Iterable[Path]:
         return sorted(self.folder.glob("videos/*/*.json"))
 
-    def _store(self, video: Video) -> Video:
+    def _merge_file(self, path: Path, base: bytes | None, theirs: bytes) -> bool:
+        ours = self._content(path)
+        try:
+            self._checked(path.stem, theirs)
+            before, here = (json.loads(content) if content else None for content in (base, ours))
+            video = self._checked(path.stem, json.dumps(merge.merge(before, here, json.loads(theirs))).encode())
+        except ValueError as error:
+            log.warning("record %s of the remote is not taken: %s", path.stem, _first_line(error))
+            return False
+        if to_json(video) == ours:
+            return False
+        self._write(path, video)
+        return True
+
+    @staticmethod
+    def _joined(base: Video, ours: Video, theirs: Video) -> Video:
+        sides = (side.model_dump(mode="json", by_alias=True) for side in (base, ours, theirs))
+        return Video.model_validate(merge.merge(*sides))
+
+    def _store(self, video: Video, base: Video | None = None) -> Video:
         path = self.path_of(video.id)
         before = self._content(path)
         if before is not None:
@@ -175,19 +210,25 @@ class Database:
             except ValueError:
                 self._set_aside(path)
             else:
+                if base is not None and known != base:
+                    video = self._joined(base, video, known)
                 if known.with_(updated_at=video.updated_at) == video:
                     return known  # the time of a change is no change
         video = video.with_(updated_at=timestamp(self._clock.now()))
+        self._write(path, video)
+        self.saves += 1
+        if self._index is not None:
+            self._index.put(video)
+        return video
+
+    @staticmethod
+    def _write(path: Path, video: Video) -> None:
         try:
             atomic.write(path, to_json(video))
         except OSError as error:
             raise ConfigError(
                 f"{path}: cannot be written: {error.strerror}; free the disk or make database/ writable", Category.DATABASE
             ) from error
-        self.saves += 1
-        if self._index is not None:
-            self._index.put(video)
-        return video
 
     def _id_with_identity(self, identity: str) -> str | None:
         shard = self.folder / "videos" / identity[:2]
@@ -228,7 +269,7 @@ class Database:
         if now not in (None, content):
             return self._parsed_or_blocked(path, now)
         aside = self._set_aside(path)
-        committed = self._restore(path.relative_to(self._root))
+        committed = self._restore(path.relative_to(self.root))
         video = self._parsed_or_blocked(path, committed)
         log.warning(
             "record %s could not be read (%s): taken back from the last commit, set aside as %s", path.stem, reason, aside.name

@@ -75,7 +75,8 @@ def play(parent: Path, watcher: Watcher, stop: threading.Event) -> Played:
     library.repository.begin(remote, "dailies init")
     make_clips(library.inbox, library.work, Deadline.after(SystemClock(), _LIMIT_S, stop))
     pipeline.run(library, Wanted(is_demo=True), watcher, stop)
-    here, there = library.repository.head_on_remote()
+    deadline = Deadline.after(SystemClock(), _LIMIT_S, stop)
+    here, there = library.repository.head(), library.repository.remote_branches("main", deadline).get("main")
     videos = policy.in_order(Library.open(root=root).database.videos())
     return Played(library, remote, _judged(videos), is_pushed=here == there)
 

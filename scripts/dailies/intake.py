@@ -127,6 +127,22 @@ def _video(path: Path, wishes: Wishes, root: Path, clock: Clock) -> Video:
     )
 
 
+def edited(
+    video: Video, clock: Clock, *, title: str | None, description: str | None, add: Iterable[str], remove: Iterable[str]
+) -> Video:
+    """The video as a person wants it, with the time of each edit; itself where nothing changes."""
+    said = {"title": title, "description": description}
+    tags = tuple(sorted({*video.metadata.tags, *add} - set(remove)))
+    metadata = video.metadata.model_copy(
+        update={"tags": tags, "description": description if description is not None else video.metadata.description}
+    )
+    changed = video.with_(title=title if title is not None else video.title, metadata=metadata)
+    if changed == video:
+        return video
+    now = timestamp(clock.now())
+    return changed.with_(edited_at={**video.edited_at, **{key: now for key, value in said.items() if value is not None}})
+
+
 def unknown(paths: Iterable[Path], desk: Desk) -> list[Path]:
     """Those that have no record yet; what cannot be read is among them, so that it is told."""
     known = desk.database.ids_by_identity()

@@ -13,6 +13,7 @@ from dailies.errors import ConfigError
 from dailies.hosts import Host
 from dailies.intake import Desk
 from dailies.model import readable
+from dailies.publication import Publisher
 from dailies.redact import Redactor, plain, secrets_of
 from dailies.repository import Repository
 from dailies.space import Space
@@ -61,6 +62,10 @@ class Library:
     @cached_property
     def hosts(self) -> Mapping[str, Host]:
         return hosts.build(self.settings, self.root)
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        return Publisher(self.repository, self.database, self.work, self.clean_text)
 
     @cached_property
     def redactor(self) -> Redactor:

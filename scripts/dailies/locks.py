@@ -86,17 +86,17 @@ def _unusable(path: Path, error: Exception) -> ConfigError:
 
 
 class Single:
-    """A lock that one process at a time can have (`run.lock`): taken at once or not at all."""
+    """A lock that one process at a time can have (`run.lock`, `publish.lock`)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Raises Transient that names the holder when somebody else has it."""
+    def held(self, timeout_s: float = 0) -> Iterator[None]:
+        """Raises Transient that names the holder when somebody else has it for longer."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._path).acquire(timeout=0)
+            lock = FileLock(self._path).acquire(timeout=timeout_s)
         except Timeout as error:
             holder = ", ".join(living_holders(self._path)) or "another process"
             raise Transient(f"{self._path}: held by {holder}", Category.BUSY) from error

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from dailies import atomic, config, derived, intake, policy, report
+from dailies.checkpoint import Checkpoints
 from dailies.clock import Deadline, Halt, SystemClock
 from dailies.database import to_json
 from dailies.errors import ConfigError, DailiesError, Exit, Interrupted, NotPublished, OutOfTime, Transient
@@ -15,6 +16,7 @@ from dailies.media import ffmpeg
 from dailies.media.render import Rules
 from dailies.model import Video
 from dailies.progress import Watcher, log
+from dailies.publication import Published, PushFailed
 from dailies.recovery import Recovered, recover
 from dailies.redact import plain
 from dailies.report import Collector, RunReport, RunStatus
@@ -120,11 +122,18 @@ def _run_alone(
     error: DailiesError | None = None
     try:
         log.info("recovered: %s", recover_library(library))
+        if _commits(library, wanted):
+            library.publisher.refresh(deadline)
         taken = intake.scan_inbox(library.inbox, library.desk(deadline))
         for refused in taken.refused:
             log.warning("inbox: %s", refused)
             collector.problem(f"inbox: {refused}")
-        _runner(library, kit, watcher, collector).run(deadline, wanted.limit)
+        checkpoints = _checkpoints(library, collector, stop) if _commits(library, wanted) else None
+        try:
+            _runner(library, kit, watcher, collector, checkpoints).run(deadline, wanted.limit)
+        finally:
+            if checkpoints:
+                checkpoints.wait()
     except (Interrupted, OutOfTime):
         pass  # before the first video was taken: said by the report's status
     except ConfigError as problem:
@@ -142,7 +151,40 @@ def recover_library(library: Library) -> Recovered:
     return replace(recovered, holders=recovered.holders + locks)
 
 
-def _runner(library: Library, kit: Kit, watcher: Watcher, collector: Collector) -> Runner:
+def _commits(library: Library, wanted: Wanted) -> bool:
+    return wanted.commit and library.settings.git.commit and library.repository.exists()
+
+
+def _checkpoints(library: Library, collector: Collector, stop: threading.Event) -> Checkpoints:
+    settings = library.settings.git
+
+    def publish() -> str:
+        deadline = Deadline.after(library.clock, COMMIT_RESERVE_S, stop)
+        return _publish(library, f"database: checkpoint (run {collector.run_id})", collector.run_id, deadline).message
+
+    return Checkpoints(library.clock, settings.checkpoint, settings.checkpoint_videos, collector.count_done, publish)
+
+
+def _publish(library: Library, message: str, run_id: str, deadline: Deadline, finished: RunReport | None = None) -> Published:
+    def rebuild() -> None:
+        try:
+            derived.rebuild(library.database, library.clock.now(), finished)
+        except OSError as error:
+            raise ConfigError(
+                f"database/: cannot be written: {error.strerror}; free the disk or make database/ writable"
+            ) from error
+
+    return library.publisher.publish(message, run_id, rebuild, deadline)
+
+
+def commit(library: Library, stop: threading.Event) -> Published:
+    """`dailies commit`: publish the records as they are, with what failed pushes left behind."""
+    deadline = Deadline.after(library.clock, COMMIT_RESERVE_S * 2, stop)
+    library.publisher.refresh(deadline)
+    return _publish(library, "database: by hand", report.new_run_id(library.clock.now()), deadline)
+
+
+def _runner(library: Library, kit: Kit, watcher: Watcher, collector: Collector, checkpoints: Checkpoints | None) -> Runner:
     media, transfers = jobs(library), library.settings.run.transfers
     return Runner(
         kit=kit,
@@ -154,6 +196,7 @@ def _runner(library: Library, kit: Kit, watcher: Watcher, collector: Collector) 
         workers=media + transfers,
         clean_text=library.clean_text,
         sha256_lock=threading.Lock(),
+        on_tick=checkpoints.tick if checkpoints else lambda: None,
         commit_reserve_s=commit_reserve_s(library),
     )
 
@@ -187,24 +230,34 @@ def _code(collector: Collector, error: DailiesError | None, *, is_cancelled: boo
 
 def _write(library: Library, wanted: Wanted, finished: RunReport, stop: threading.Event, *, is_cancelled: bool) -> None:
     """The report beside the records where one changed, else in `work/` only; then the derived files and the commit."""
-    commits = wanted.commit and library.settings.git.commit and library.repository.exists()
+    commits = _commits(library, wanted)
     deadline = Deadline.after(library.clock, COMMIT_RESERVE_S * 2, stop)
-    changed = library.database.saves > 0 or (commits and library.repository.has_changes(deadline))
+    head = library.repository.head() if commits else None
+    changed = library.database.saves > 0 or (commits and bool(library.repository.changed_on_disk(head, deadline)))
     month = finished.started_at[:7]
     place = library.database.folder / "runs" / month / f"{finished.run_id}.json" if changed else library.work / "last-run.json"
-    try:
-        atomic.write(place, to_json(finished))
-        if changed and not is_cancelled:
-            derived.rebuild(library.database, library.clock.now(), finished)
-    except OSError as error:
-        raise ConfigError(f"{place}: cannot be written: {error.strerror}; free the disk or make database/ writable") from error
+    _write_report(place, finished)
     if is_cancelled:
         return
-    if commits:
-        outcome = library.repository.publish(report.commit_message(finished), deadline)
-        log.info("git: %s", outcome.message)
-    elif not library.repository.exists():
-        log.warning("not committed: %s is not in a git repository", library.root)
+    if not commits:
+        if changed:
+            derived.rebuild(library.database, library.clock.now(), finished)
+        if not library.repository.exists():
+            log.warning("not committed: %s is not in a git repository", library.root)
+        return
+    try:
+        message = report.commit_message(finished)
+        log.info("git: %s", _publish(library, message, finished.run_id, deadline, finished if changed else None).message)
+    except PushFailed as error:
+        _write_report(place, finished.model_copy(update={"push": error.state}))
+        raise
+
+
+def _write_report(place: Path, finished: RunReport) -> None:
+    try:
+        atomic.write(place, to_json(finished))
+    except OSError as error:
+        raise ConfigError(f"{place}: cannot be written: {error.strerror}; free the disk or make database/ writable") from error
 
 
 def _remaining(library: Library) -> int:

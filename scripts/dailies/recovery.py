@@ -1,18 +1,20 @@
 """What a run does first: put right what a dead one left. Needs the run lock, so nobody else's work is touched."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from dailies import cleanup, locks, policy
 from dailies.clock import Clock
 from dailies.database import Database
-from dailies.model import State, StepName, Video
+from dailies.model import ID_PATTERN, State, StepName, Video
 from dailies.owner import Owner
 from dailies.space import Space
 from dailies.steps import WorkFolder
 
 _MARK = "step.json"
+_ID = re.compile(ID_PATTERN)
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ def _marked_step(folder: Path) -> StepName | None:
 
 
 def work_folders(work: Path) -> list[Path]:
-    """The folders of videos in `work/`; everything else there is plain files."""
-    return sorted(path for path in work.iterdir() if path.is_dir()) if work.is_dir() else []
+    """The folders of videos in `work/`: those that have an id for a name."""
+    return sorted(path for path in work.iterdir() if path.is_dir() and _ID.fullmatch(path.name)) if work.is_dir() else []
 
 
 def recover(database: Database, space: Space, work: Path, sweep: tuple[Path, ...], keep_s: float, clock: Clock) -> Recovered:

@@ -47,6 +47,16 @@ class Retries(Record):
     succeeded: int = 0
 
 
+class PushState(Record):
+    """How a push went, for the run report."""
+
+    attempts: int = 0
+    races: int = 0
+    waits_s: tuple[float, ...] = ()
+    last_error: str | None = None
+    backup: str | None = None
+
+
 class RunReport(Record):
     """`database/runs/<year>-<month>/<run id>.json`. `skipped` were not started or wait; `put_back` failed and are tried again;
     `remaining` are still in the queue."""
@@ -64,6 +74,7 @@ class RunReport(Record):
     mean_recovery_s: float | None
     put_back: int = 0
     problems: tuple[str, ...] = ()
+    push: PushState | None = None
 
 
 def new_run_id(now: datetime) -> str:
@@ -119,6 +130,11 @@ class Collector:
                 self._retried.add(after.id)
             if after.state is State.DONE and before.last_error is not None and before.retry_count:
                 self._recoveries.append((now - parse_timestamp(before.last_error.at)).total_seconds())
+
+    def count_done(self) -> int:
+        """Finished videos so far."""
+        with self._lock:
+            return sum(video.state is State.DONE for video in self._videos.values())
 
     def skipped(self, count: int = 1) -> None:
         with self._lock:

@@ -1,8 +1,11 @@
-"""Git: commit the database and push it. GitPython is used here and nowhere else."""
+"""Git: what the database needs of it, each command in a group of its own under its own limit. GitPython is used here only."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -14,35 +17,62 @@ from dailies.errors import ConfigError, NotPublished
 from dailies.process import OWNER_VARIABLE, output_of, owner_tag
 
 NOTE: Final = "git-is-writing"
+RESCUE: Final = "rescue/"
 FALLBACK_NAME: Final = "dailies"
 FALLBACK_EMAIL: Final = "dailies@localhost"
 _QUIET: Final = {"GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "LC_ALL": "C"}  # never ask, never open an editor
+_NO_HOOKS: Final = ("-c", "core.hooksPath=/dev/null")  # hooks and signing are for people's commits
+_REMOTE_COMMANDS: Final = frozenset({"push", "fetch", "ls-remote"})
 _SAFE: Final = "the records are safe on this disk"
-_REMEDIES: Final = (
-    (("fetch first", "non-fast-forward", "stale info"), "the remote has newer commits: `git pull --rebase`, then run again"),
-    (
-        ("denied", "403", "protected", "authentication", "could not read username", "declined"),
-        "give this user or token write access",
-    ),
-    (
-        ("could not resolve", "unable to access", "not appear to be a git", "timed out"),
-        "look whether the remote can be reached, then run again",
-    ),
+
+
+class Trouble(StrEnum):
+    """What to do after a command that failed."""
+
+    RACE = "race"  # somebody was faster: merge and push again
+    NETWORK = "network"  # may pass: again after a while
+    REFUSED = "refused"  # a person must act
+    LOCAL = "local"  # this repository itself
+
+
+# From git's and GitHub's own messages; the first that matches decides (facts/actions 2.4).
+_RACE: Final = "non-fast-forward|fetch first|cannot lock ref|failed to update ref|incorrect old value|stale info"
+_REFUSED: Final = (
+    "denied| 403| 401|protected branch|GH001|GH006|GH013|authentication failed|could not read username|hook declined"
+    "|file size limit|remote rejected|not allowed to push"
 )
+_NETWORK: Final = (
+    "could not resolve|unable to access|not appear to be a git|timed out|connection|early eof|hung up|returned error: 5"
+    "|took longer|could not read from remote|disconnect|sideband|broken pipe|rpc failed"
+)
+_SIGNS: Final = ((Trouble.RACE, _RACE), (Trouble.REFUSED, _REFUSED), (Trouble.NETWORK, _NETWORK))
+_REMEDIES: Final = {
+    Trouble.RACE: "others push all the time: run again",
+    Trouble.REFUSED: "give this user or token write access to the branch, or set [git] branch to one it may write",
+    Trouble.NETWORK: "look whether the remote can be reached, then run again",
+    Trouble.LOCAL: "look at `git status`",
+}
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What `publish` did, in a line for people."""
+def trouble_of(said: str) -> Trouble:
+    """Which kind of trouble git's words mean."""
+    return next((trouble for trouble, signs in _SIGNS if re.search(signs, said, re.IGNORECASE)), Trouble.LOCAL)
 
-    committed: str | None
-    pushed: bool
-    message: str
+
+class GitError(NotPublished):
+    """A git command that failed, with what to do next."""
+
+    def __init__(self, name: str, said: str) -> None:
+        words = " ".join(said.split()).removeprefix("stderr: ").strip("'")
+        found = trouble_of(words)
+        # what a remote command says in other words is tried again rather than given up
+        self.trouble = Trouble.NETWORK if found is Trouble.LOCAL and name in _REMOTE_COMMANDS else found
+        super().__init__(f"git {name}: {words}: {_REMEDIES[self.trouble]}; {_SAFE}")
 
 
 @dataclass(frozen=True)
 class Repository:
-    """The git repository around a library; every command under its own limit, none ever asks a question."""
+    """The git repository around a library. Commits are hashes; paths are relative to the library."""
 
     root: Path
     settings: Git
@@ -50,6 +80,37 @@ class Repository:
     @property
     def _work(self) -> Path:
         return self.root / "work"
+
+    # -- doors
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Repo]:
+        """Opened briefly: GitPython leaks processes in long ones."""
+        try:
+            repo = Repo(self.root, search_parent_directories=True)
+        except (InvalidGitRepositoryError, NoSuchPathError) as error:
+            raise ConfigError(f"{self.root}: not in a git repository; `git init` it, or run with --no-commit") from error
+        try:
+            with repo.git.custom_environment(**_QUIET, **{OWNER_VARIABLE: owner_tag(self._work)}):
+                yield repo
+        except GitCommandNotFound as error:
+            raise ConfigError("git: cannot be started; install git") from error
+        except GitCommandError as error:
+            raise GitError(str(error.command[-1]), str(error.stderr) or f"exit code {error.status}") from error
+        finally:
+            repo.close()
+
+    def _run(self, repo: Repo, deadline: Deadline, limit_s: float, *arguments: str) -> str:
+        """One git command in a group of its own, ended after its limit or on a stop. Raises GitError, Interrupted."""
+        name = next(word for word in arguments if not word.startswith("-") and "=" not in word)
+        limited = deadline.within(limit_s, lambda: GitError(name, f"took longer than {limit_s:.0f} s"))
+        running = repo.git.execute(["git", *arguments], as_process=True, start_new_session=True)  # lives as long as this name
+        child = running.proc
+        assert child is not None, "it was just started"
+        out, err = output_of(child, limited)
+        if child.returncode != 0:
+            raise GitError(name, err.decode("utf-8", "replace").strip() or f"exit code {child.returncode}")
+        return str(out.decode("utf-8", "surrogateescape"))
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[None]:
@@ -75,25 +136,12 @@ class Repository:
         names = ["index.lock", "HEAD.lock", *filter(None, [branch])]
         left = [path for folder in folders for path in (folder / name for name in names) if path.exists()]
         dead = [path for path in left if path.stat().st_mtime >= since - 1]
-        for path in dead:
+        for path in [*dead, self._index.with_name(f"{self._index.name}.lock")]:
             path.unlink(missing_ok=True)
         note.unlink(missing_ok=True)
         return len(dead)
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[Repo]:
-        """Opened briefly: GitPython leaks processes in long ones."""
-        try:
-            repo = Repo(self.root, search_parent_directories=True)
-        except (InvalidGitRepositoryError, NoSuchPathError) as error:
-            raise ConfigError(f"{self.root}: not in a git repository; `git init` it, or run with --no-commit") from error
-        try:
-            with repo.git.custom_environment(**_QUIET, **{OWNER_VARIABLE: owner_tag(self._work)}):
-                yield repo
-        except GitCommandNotFound as error:
-            raise ConfigError("git: cannot be started; install git") from error
-        finally:
-            repo.close()
+    # -- what is where
 
     def exists(self) -> bool:
         try:
@@ -106,116 +154,220 @@ class Repository:
         with self._open() as repo:
             return [remote.name for remote in repo.remotes]
 
-    def has_changes(self, deadline: Deadline) -> bool:
-        """Whether a record on disk differs from the last commit."""
+    def head(self) -> str | None:
+        """The checked-out commit; None before the first."""
         with self._open() as repo:
-            return bool(
-                self._run(repo, deadline, self.settings.diff_limit, "status", "--porcelain", "--", self._database(repo) + "/videos")
-            )
+            return repo.head.commit.hexsha if repo.head.is_valid() else None
 
-    def committed(self, path: Path) -> bytes | None:
-        """The content of a file (relative to the library) in the last commit; None where it has none."""
-        with contextlib.suppress(ConfigError, GitCommandError), self._open() as repo:
-            inside = (self.root / path).relative_to(_top(repo)).as_posix()
-            content: bytes = repo.git.show(f"HEAD:{inside}", stdout_as_string=False, strip_newline_in_stdout=False)
-            return content
+    def branch(self) -> str:
+        """The branch that the database is published to. Raises NotPublished when none is checked out and none is set."""
+        if self.settings.branch:
+            return self.settings.branch
+        with self._open() as repo:
+            if repo.head.is_detached:
+                raise NotPublished(f"git: no branch is checked out; check one out or set [git] branch; {_SAFE}")
+            return repo.active_branch.name
+
+    def remote_branches(self, pattern: str, deadline: Deadline) -> dict[str, str]:
+        """Name to commit of the branches of the remote that match, asked of the remote itself."""
+        with self._open() as repo:
+            reference = f"refs/heads/{pattern}"
+            said = self._run(repo, deadline, self.settings.fetch_limit, "ls-remote", self.settings.remote, reference)
+        pairs = (line.split("\t", 1) for line in said.splitlines() if "\t" in line)
+        return {name.removeprefix("refs/heads/"): commit for commit, name in pairs}
+
+    def fetch(self, deadline: Deadline, branch: str | None = None) -> str | None:
+        """The tip of the branch on the remote, fetched; None where there is none.
+
+        Never with a depth, which would cut the history of a shallow clone (facts/actions 1.6).
+        """
+        name = branch or self.branch()
+        if name not in self.remote_branches(name, deadline):
+            return None
+        known = f"refs/remotes/{self.settings.remote}/{name}"
+        with self._open() as repo:
+            what = ["--quiet", "--no-tags", self.settings.remote, f"+refs/heads/{name}:{known}"]
+            self._run(repo, deadline, self.settings.fetch_limit, "fetch", *what)
+            return str(repo.git.rev_parse("--verify", known))
+
+    def merge_base(self, one: str | None, other: str | None) -> str | None:
+        if one is None or other is None:
+            return None
+        with self._open() as repo, contextlib.suppress(GitCommandError):
+            return str(repo.git.merge_base(one, other)) or None
         return None
 
-    def publish(self, message: str, deadline: Deadline) -> Outcome:
-        """Commit `database/` and nothing else where it changed, then push what of it the remote lacks. Raises NotPublished."""
+    def changed(self, base: str | None, commit: str, deadline: Deadline) -> set[str]:
+        """Records that differ between two commits; all of `commit`'s where there is no base."""
         with self._open() as repo:
-            with self._noted():
-                commit = self._commit(repo, message, deadline)
-            said = f"committed {commit[:12]}" if commit else "nothing changed, no commit"
-            if not self.settings.push:
-                return Outcome(commit, pushed=False, message=f"{said}; not pushed: [git] push is off")
-            if self.settings.remote not in [remote.name for remote in repo.remotes]:
-                return Outcome(commit, pushed=False, message=f"{said}; not pushed: no remote {self.settings.remote}")
-            if commit is None and not self._has_unpushed(repo):
-                return Outcome(None, pushed=False, message=said)
-            self._push(repo, deadline)
-            return Outcome(commit, pushed=True, message=f"{said}; pushed to {self.settings.remote}")
+            spec = f"{self._database(repo)}/videos"
+            if base is None:
+                said = self._run(repo, deadline, self.settings.diff_limit, "ls-tree", "-rz", "--name-only", commit, "--", spec)
+            else:
+                options = ["--name-only", "-z", "--no-renames", base, commit, "--", spec]
+                said = self._run(repo, deadline, self.settings.diff_limit, "diff", *options)
+            return self._relative(repo, said)
+
+    def changed_on_disk(self, base: str | None, deadline: Deadline) -> set[str]:
+        """Records whose file on disk is not that of `base`: changed, new or gone."""
+        with self._open() as repo, self._private_index(repo, base, deadline):
+            spec = f"{self._database(repo)}/videos"
+            limit = self.settings.diff_limit
+            known = self._run(repo, deadline, limit, "diff-files", "--name-only", "-z", "--", spec)
+            new = self._run(repo, deadline, limit, "ls-files", "--others", "--exclude-standard", "-z", "--", spec)
+            return self._relative(repo, known + new)
+
+    def contents(self, commit: str | None, paths: Iterable[str]) -> dict[str, bytes]:
+        """Files of a commit; those that it does not have are not in the answer."""
+        if commit is None:
+            return {}
+        found: dict[str, bytes] = {}
+        with self._open() as repo:
+            tree = repo.commit(commit).tree
+            for path in paths:
+                with contextlib.suppress(KeyError):
+                    found[path] = tree[self._inside(repo, path)].data_stream.read()
+        return found
+
+    def committed(self, path: Path) -> bytes | None:
+        """The content of a file in the last commit; None where it has none."""
+        with contextlib.suppress(ConfigError, GitError):
+            return self.contents(self.head(), [path.as_posix()]).get(path.as_posix())
+        return None
+
+    # -- writing
+
+    def commit(self, parent: str | None, message: str, deadline: Deadline) -> str | None:
+        """`database/` as it is on disk on top of `parent`, as a commit that nothing points to yet; None where it changes nothing.
+
+        By a private index: neither HEAD, nor the index, nor any file is touched.
+        """
+        limits = self.settings
+        with self._open() as repo, self._private_index(repo, parent, deadline):
+            self._run(repo, deadline, limits.add_limit, *_NO_HOOKS, "add", "--all", "--", self._database(repo))
+            tree = self._run(repo, deadline, limits.commit_limit, "write-tree").strip()
+            if parent is not None and tree == str(repo.git.rev_parse(f"{parent}^{{tree}}")):
+                return None
+            above = [] if parent is None else ["-p", parent]
+            with repo.git.custom_environment(**self._author(repo)):
+                options = [tree, *above, "--no-gpg-sign", "-m", message]
+                return self._run(repo, deadline, limits.commit_limit, "commit-tree", *options).strip()
+
+    def push(self, commit: str, branch: str, deadline: Deadline) -> None:
+        """Plain, never forced. Raises GitError."""
+        with self._open() as repo:
+            what = ["--quiet", self.settings.remote, f"{commit}:refs/heads/{branch}"]
+            self._run(repo, deadline, self.settings.push_limit, "push", *what)
+
+    def delete_remote_branch(self, branch: str, deadline: Deadline) -> None:
+        with self._open() as repo:
+            what = ["--quiet", "--delete", self.settings.remote, f"refs/heads/{branch}"]
+            self._run(repo, deadline, self.settings.push_limit, "push", *what)
+
+    def advance(self, old: str | None, new: str, deadline: Deadline) -> bool:
+        """Move the checked-out branch from `old` to `new`, which must follow it; whether that was possible.
+
+        `database/` on disk is that of `new` already. Other files that `new` changes come along where nobody touched them here, as
+        with `git pull`; whatever a person has changed or staged stays as it was.
+        """
+        if old is not None and self.merge_base(old, new) != old:
+            return False
+        with self._open() as repo, self._noted():
+            if repo.head.is_detached or repo.active_branch.name != self.branch():
+                return False
+            limit = self.settings.commit_limit
+            database = self._database(repo)
+            others: set[str] = set()
+            if old is not None:
+                options = ["--name-only", "-z", "--no-renames", old, new, "--", ".", f":(exclude){database}"]
+                others = set(filter(None, self._run(repo, deadline, limit, "diff", *options).split("\0")))
+            touched = self._touched(repo, old, others, deadline)
+            self._run(repo, deadline, limit, "update-ref", "-m", "dailies: database", "HEAD", new, *([old] if old else []))
+            self._run(repo, deadline, limit, "reset", "-q", "--", database)
+            present = {path for path in others - touched if self._has(repo, new, path)}
+            if present:
+                self._run(repo, deadline, limit, *_NO_HOOKS, "checkout", "-q", new, "--", *sorted(present))
+            gone = others - touched - present
+            if gone:
+                self._run(repo, deadline, limit, "rm", "-q", "--ignore-unmatch", "--", *sorted(gone))
+            return True
+
+    def _touched(self, repo: Repo, old: str | None, paths: set[str], deadline: Deadline) -> set[str]:
+        """Those that a person changed, staged or not."""
+        if not paths or old is None:
+            return set()
+        said = self._run(
+            repo, deadline, self.settings.diff_limit, "status", "--porcelain", "-z", "--no-renames", "--", *sorted(paths)
+        )
+        return {entry[3:] for entry in said.split("\0") if entry}
+
+    def bundle(self, commit: str, path: Path, deadline: Deadline) -> None:
+        """Everything of `commit` that the remote is not known to have, as one file."""
+        reference = "refs/dailies/rescue"
+        with self._open() as repo:
+            repo.git.update_ref(reference, commit)
+            known = [f"^{reference.commit.hexsha}" for remote in repo.remotes for reference in remote.refs]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._run(repo, deadline, self.settings.push_limit, "bundle", "create", "-q", str(path), reference, *known)
+            repo.git.update_ref("-d", reference)
+
+    def unbundle(self, path: Path, deadline: Deadline) -> str:
+        """The commit that a bundle was made of, with all that it needs."""
+        with self._open() as repo:
+            said = self._run(repo, deadline, self.settings.fetch_limit, "bundle", "unbundle", str(path))
+            return said.split()[0]
 
     def begin(self, remote: Path, message: str) -> None:
         """The first commit of a new repository, of everything in it, connected to `remote` (for the demo)."""
-        with self._open() as repo, self._told("commit"), repo.git.custom_environment(**self._author(repo)):
+        with self._open() as repo, repo.git.custom_environment(**self._author(repo)):
             repo.git.add("--all")
             repo.git.commit("--no-verify", "--no-gpg-sign", "--quiet", "--message", message)
             repo.create_remote(self.settings.remote, str(remote))
 
-    def head_on_remote(self) -> tuple[str, str]:
-        """(the commit here, the commit of the same branch on the remote; empty where it has none)."""
-        with self._open() as repo, self._told("ls-remote"):
-            reference = f"refs/heads/{self._branch(repo)}"
-            said = str(repo.git.ls_remote(self.settings.remote, reference, kill_after_timeout=self.settings.fetch_limit))
-            return str(repo.git.rev_parse("HEAD")), said.partition("\t")[0]
+    # -- inside
+
+    @property
+    def _index(self) -> Path:
+        return self._work / "publish.index"
+
+    @contextlib.contextmanager
+    def _private_index(self, repo: Repo, commit: str | None, deadline: Deadline) -> Iterator[None]:
+        """An index of our own at `commit`; begun from the person's and kept, so that git need not read files that it knows."""
+        index = self._index
+        index.parent.mkdir(exist_ok=True)
+        if not index.exists() and Path(repo.index.path).exists():
+            shutil.copyfile(repo.index.path, index)
+        with self._noted(), repo.git.custom_environment(GIT_INDEX_FILE=str(index)):
+            what = ["--empty"] if commit is None else ["-m", commit]
+            try:
+                self._run(repo, deadline, self.settings.add_limit, "read-tree", *what)
+            except GitError:  # an index that a dead run left half written, or with conflicts of the person's merge
+                index.unlink(missing_ok=True)
+                self._run(repo, deadline, self.settings.add_limit, "read-tree", *what[-1:])
+            with contextlib.suppress(GitError):  # exits 1 for every file that differs
+                self._run(repo, deadline, self.settings.add_limit, "update-index", "-q", "--refresh")
+            yield
+
+    def _has(self, repo: Repo, commit: str, path: str) -> bool:
+        with contextlib.suppress(KeyError):
+            return bool(repo.commit(commit).tree[path])
+        return False
 
     def _database(self, repo: Repo) -> str:
-        return (self.root.resolve() / "database").relative_to(_top(repo).resolve()).as_posix()
+        return self._inside(repo, "database")
 
-    def _commit(self, repo: Repo, message: str, deadline: Deadline) -> str | None:
-        """Only these paths, whatever else is staged; hooks and signing are for people's commits."""
-        limits, path = self.settings, self._database(repo)
-        self._run(repo, deadline, limits.add_limit, "add", "--all", "--", path)
-        if not self._run(repo, deadline, limits.diff_limit, "status", "--porcelain", "--", path):
-            return None
-        with repo.git.custom_environment(**self._author(repo)):
-            options = ["--no-verify", "--no-gpg-sign", "--quiet", "--message", message, "--only", "--", path]
-            self._run(repo, deadline, limits.commit_limit, "-c", "core.hooksPath=/dev/null", "commit", *options)
-        return str(repo.git.rev_parse("HEAD"))
+    def _inside(self, repo: Repo, path: str) -> str:
+        return (self.root.resolve() / path).relative_to(_top(repo).resolve()).as_posix()
 
-    def _run(self, repo: Repo, deadline: Deadline, limit_s: float, *arguments: str) -> str:
-        """One git command in a group of its own, ended after its limit or on a stop. Raises NotPublished, Interrupted."""
-        name = next(word for word in arguments if not word.startswith("-") and "=" not in word)
-        limited = deadline.within(limit_s, lambda: NotPublished(f"git {name}: took longer than {limit_s:.0f} s; {_SAFE}"))
-        command = ["git", *arguments]
-        running = repo.git.execute(command, as_process=True, start_new_session=True)  # ends its child when it is let go of
-        child = running.proc
-        assert child is not None, "it was just started"
-        out, err = output_of(child, limited)
-        if child.returncode != 0:
-            raise NotPublished(_explained(name, err.decode("utf-8", "replace"), child.returncode))
-        return str(out.decode("utf-8", "replace"))
+    def _relative(self, repo: Repo, said: str) -> set[str]:
+        prefix = self._database(repo).removesuffix("database")
+        return {name.removeprefix(prefix) for name in said.split("\0") if name.endswith(".json")}
 
     def _author(self, repo: Repo) -> Mapping[str, str]:
         """Settings, else git's own, else `dailies`: an empty home works."""
         name = self.settings.author_name or _configured(repo, "user.name", "GIT_AUTHOR_NAME") or FALLBACK_NAME
         email = self.settings.author_email or _configured(repo, "user.email", "GIT_AUTHOR_EMAIL") or FALLBACK_EMAIL
         return {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email, "GIT_COMMITTER_NAME": name, "GIT_COMMITTER_EMAIL": email}
-
-    def _branch(self, repo: Repo) -> str:
-        if self.settings.branch:
-            return self.settings.branch
-        if repo.head.is_detached:
-            raise NotPublished("git push: no branch is checked out; check one out or set [git] branch")
-        return repo.active_branch.name
-
-    def _has_unpushed(self, repo: Repo) -> bool:
-        """Whether the remote, as last seen, lacks a commit to `database/`."""
-        with contextlib.suppress(GitCommandError):
-            known = f"refs/remotes/{self.settings.remote}/{self._branch(repo)}"
-            repo.git.rev_parse("--verify", "--quiet", known)
-            return bool(repo.git.rev_list("--max-count=1", f"{known}..HEAD", "--", f":(top){self._database(repo)}"))
-        return True
-
-    def _push(self, repo: Repo, deadline: Deadline) -> None:
-        reference = f"HEAD:refs/heads/{self._branch(repo)}"
-        self._run(repo, deadline, self.settings.push_limit, "push", "--quiet", self.settings.remote, reference)
-
-    @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """A failed command of GitPython's own as one line with its remedy."""
-        try:
-            yield
-        except GitCommandError as error:
-            raise NotPublished(_explained(what, str(error.stderr), error.status)) from error
-
-
-def _explained(name: str, said: str, status: object) -> str:
-    """One line of what git wrote, with what to do about it."""
-    words = " ".join(said.split()).removeprefix("stderr: ").strip("'") or f"exit code {status}"
-    remedy = next((remedy for signs, remedy in _REMEDIES if any(sign in words.lower() for sign in signs)), "look at `git status`")
-    return f"git {name}: {words}: {remedy}; {_SAFE}"
 
 
 def _top(repo: Repo) -> Path:

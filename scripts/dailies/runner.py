@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from dailies import cleanup, policy
-from dailies.clock import Deadline
+from dailies.clock import Deadline, show_duration
 from dailies.database import Database
 from dailies.errors import Category, ConfigError, DailiesError, Interrupted, OutOfTime, Transient, Waiting
 from dailies.model import State, StepName, StepStatus, Video
@@ -37,6 +37,7 @@ class Runner:
     workers: int
     clean_text: Callable[[str], str]  # redacts and makes one line: messages stand in committed records
     sha256_lock: threading.Lock
+    on_tick: Callable[[], None] = lambda: None  # called a few times a second, for checkpoints
     commit_reserve_s: float = 0.0  # of the run's time, kept behind the deadline for committing
 
     def queue(self) -> list[Video]:
@@ -59,10 +60,11 @@ class Runner:
                             active.add(pool.submit(self._process, video, deadline))
                             started += 1
                         else:
-                            self.collector.skipped()
+                            self._tell_not_started(video)
                     if not active:
                         break
                     ended, active = wait(active, _LOOK_S, FIRST_COMPLETED)
+                    self.on_tick()
                     for future in ended:
                         future.result()
             except BaseException:
@@ -70,6 +72,14 @@ class Runner:
                 raise
             finally:
                 self.collector.skipped(len(waiting))
+
+    def _tell_not_started(self, video: Video) -> None:
+        self.collector.skipped()
+        estimate, limit = policy.estimate_s(video), self.kit.settings.run.time_limit
+        if estimate > limit:  # no run of this length will ever start it
+            needs = f"{show_duration(estimate)} by its size, more than the whole run has ({show_duration(limit)})"
+            self.collector.problem(f"{video.id}: is reckoned to take {needs}; raise [run] time_limit")
+            log.warning("video=%s not started: reckoned to take %s; raise [run] time_limit", video.id, needs)
 
     def _process(self, video: Video, deadline: Deadline) -> None:
         """One video, as far as it goes; whatever happens leaves a true record, no temporary file and no reservation."""
@@ -185,7 +195,7 @@ class _Way:
                 empty.rmdir()
 
     def _save(self, video: Video) -> Video:
-        self._video = self._runner.database.save(video)
+        self._video = self._runner.database.save(video, self._video)
         return self._video
 
     def _original_of(self, video: Video) -> str | None:

@@ -12,7 +12,7 @@ from rich.text import Text
 from dailies.clock import show_duration
 from dailies.model import StepName, Video
 from dailies.progress import LogWatcher
-from dailies.redact import RedactingFormatter, Redactor, plain
+from dailies.redact import RedactingFormatter, Redactor, loggable, plain
 from dailies.steps import STEPS
 
 _COLOURS = {
@@ -50,7 +50,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     texts = [[plain(str(cell)) for cell in row] for row in rows]
     if not console.is_terminal:
         for row in texts:
-            print("\t".join(row))
+            print("\t".join(map(loggable, row)))
         return
     drawn = Table(title=title or None, title_justify="left", title_style="bold")
     for column in columns:

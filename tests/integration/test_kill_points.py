@@ -159,7 +159,7 @@ def test_the_source_of_a_moved_file_goes_once_however_often_the_last_step_dies(s
     assert_each_is_done_once(shelf)
 
 
-@pytest.mark.parametrize("command", ["add", "commit", "push"])
+@pytest.mark.parametrize("command", ["add", "commit-tree", "push"])
 def test_a_run_that_is_killed_before_a_git_command_is_committed_and_pushed_by_the_next_one(
     shelf: Shelf, clip: Path, acts: Acts, command: str
 ) -> None:
@@ -181,7 +181,7 @@ def test_a_run_that_dies_while_git_holds_its_lock_does_not_block_the_next_one(
     (shelf.root / ".gitattributes").write_text("database/videos/** filter=stuck\n")
     shelf.git("config", "filter.stuck.clean", "sleep 30; cat")
     with running(shelf, "run") as run:
-        wait_until((shelf.root / ".git/index.lock").exists)
+        wait_until((shelf.root / "work/publish.index.lock").exists)
         gits = psutil.Process(run.pid).children(recursive=True)
         run.kill()
         run.wait()

@@ -94,7 +94,13 @@ def _video(number: int, title: str = "as first added", code: str = "clip") -> Vi
     )
 
 
+def _place(database: Database, video: Video) -> str:
+    """Of its record, as git names it."""
+    return database.path_of(video.id).relative_to(database.folder.parent).as_posix()
+
+
 KNOWN = _video(1)
+MERGED = _video(4, code="merged")
 
 # Every way in which the records are read or written, by method; some have several.
 READS: Mapping[str, Callable[[Database], Any]] = {
@@ -115,6 +121,7 @@ WRITES: Mapping[str, Callable[[Database], Any]] = {
     "save anew": lambda database: database.save(_video(2, code="other")),
     "add a new one": lambda database: database.add(_video(3, code="another")),
     "add a known one": lambda database: database.add(KNOWN),
+    "merge_in": lambda database: database.merge_in({_place(database, MERGED): (None, to_json(MERGED))}),
 }
 OPERATIONS = {**READS, **WRITES}
 SEQUENCES = st.lists(st.sampled_from(sorted(OPERATIONS)), min_size=1, max_size=6)

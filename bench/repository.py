@@ -1,0 +1,107 @@
+"""Commit + push of 10 changed records in a database of 10,000, beside plain git, and how the repository grows.
+
+Usage: python bench/repository.py [--records 10000] [--runs 5]. Prints a table, writes bench/results/repository.json.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+from dailies import repository, scaffold
+from dailies.database import to_json
+from dailies.library import Library
+from dailies.model import Source, State, Video
+from dailies.pipeline import commit
+
+CHANGED = 10
+TARGET_S = 3.0
+
+
+def video(number: int) -> Video:
+    identity = f"{number * 2654435761 % 2**64:016x}" * 4
+    moment = f"2026-{number % 12 + 1:02d}-01T00:00:00Z"
+    source = Source(kind="file", uri=f"media/{number}.mp4", original_name=f"{number}.mp4", size_bytes=number, identity=identity)
+    return Video(
+        id=f"clip-{number}-{identity[:12]}", code=f"clip-{number}", title=f"Clip {number}", source=source, state=State.DONE,
+        warnings=("x" * 2000,), created_at=moment, updated_at=moment,
+    )  # fmt: skip
+
+
+def make(folder: Path, records: int) -> Path:
+    root, remote = folder / "library", folder / "remote.git"
+    repository.create(remote, bare=True)
+    repository.create(root)
+    scaffold.init(root)
+    for number in range(records):
+        one = video(number)
+        path = root / "database/videos" / one.id[-12:-10] / f"{one.id}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(to_json(one))
+    Library.open(root=root).repository.begin(remote, "start")
+    git(root, "push", "-q", "origin", "HEAD:refs/heads/main")
+    return root
+
+
+def git(root: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]
+    return subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
+
+
+def change(root: Path, run: int) -> None:
+    library = Library.open(root=root)
+    for number in range(CHANGED):
+        held = library.database.load(video(run * CHANGED + number).id)
+        library.database.save(held.with_(retry_count=held.retry_count + 1), held)
+
+
+def packed_kib(root: Path) -> int:
+    git(root, "gc", "-q")
+    lines = dict(line.split(": ") for line in git(root, "count-objects", "-v").splitlines())
+    return int(lines["size-pack"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    ours: list[float] = []
+    plain: list[float] = []
+    with tempfile.TemporaryDirectory() as name:
+        root = make(Path(name), options.records)
+        commit(Library.open(root=root), threading.Event())
+        before = packed_kib(root)
+        for run in range(options.runs):
+            change(root, 2 * run)
+            began = time.perf_counter()
+            commit(Library.open(root=root), threading.Event())
+            ours.append(time.perf_counter() - began)
+            change(root, 2 * run + 1)
+            began = time.perf_counter()
+            git(root, "add", "database")
+            git(root, "commit", "-q", "-m", "plain")
+            git(root, "push", "-q", "origin", "HEAD:refs/heads/main")
+            plain.append(time.perf_counter() - began)
+        growth = (packed_kib(root) - before) / (2 * options.runs)
+    result = {
+        "records": options.records, "changed": CHANGED, "dailies_s": statistics.median(ours), "git_s": statistics.median(plain),
+        "target_s": TARGET_S, "packed_growth_kib_per_commit": growth,
+    }  # fmt: skip
+    print("| records | dailies commit s | git add, commit, push s | packed growth per commit KiB |\n| --- | --- | --- | --- |")
+    print(f"| {options.records} | {result['dailies_s']:.2f} | {result['git_s']:.2f} | {growth:.1f} |")
+    print(f"target: at most {TARGET_S} s: {'met' if statistics.median(ours) <= TARGET_S else 'MISSED'}")
+    place = Path(__file__).parent / "results" / "repository.json"
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
