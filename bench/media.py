@@ -21,9 +21,9 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from dailies.clock import Deadline, SystemClock  # noqa: E402 -- found through the line above
-from dailies.media import ffmpeg, render  # noqa: E402
-from dailies.media.probe import probe  # noqa: E402
+from dailies.clock import Deadline, SystemClock
+from dailies.media import ffmpeg, render
+from dailies.media.probe import probe
 
 TARGET_RATIO: Final = 3.0
 RESULTS: Final = ROOT / "bench" / "results" / "media.json"

@@ -4,6 +4,7 @@ Usage: python bench/repository.py [--records 10000] [--runs 5]. Prints a table, 
 """
 
 import argparse
+import hashlib
 import json
 import statistics
 import subprocess
@@ -26,7 +27,7 @@ TARGET_S = 3.0
 
 
 def video(number: int) -> Video:
-    identity = f"{number * 2654435761 % 2**64:016x}" * 4
+    identity = hashlib.sha256(str(number).encode()).hexdigest()
     moment = f"2026-{number % 12 + 1:02d}-01T00:00:00Z"
     source = Source(kind="file", uri=f"media/{number}.mp4", original_name=f"{number}.mp4", size_bytes=number, identity=identity)
     return Video(

@@ -25,16 +25,34 @@ TEMPORARY_LIFE_S: Final = 2 * 3600.0
 def end_orphans(work: Path) -> int:
     """End every process that a dead run of this library left, and wait until they are gone. Returns how many there were."""
     orphans = [process for process in psutil.process_iter() if _is_orphan(process, str(work.resolve()))]
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for process in orphans:
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                process.send_signal(number)
-        _, alive = psutil.wait_procs(orphans, timeout=GRACE_S)
-        if not alive:
-            break
+    _end(orphans, GRACE_S)
     for process in orphans:
         log.info("ended orphan pid=%d of a run that died", process.pid)
     return len(orphans)
+
+
+def _end(processes: Iterable[psutil.Process], grace_s: float) -> None:
+    """TERM, the grace, KILL; returns when they are gone."""
+    living = list(processes)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in living:
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                process.send_signal(number)
+        _, living = psutil.wait_procs(living, timeout=grace_s)
+        if not living:
+            return
+
+
+def end_run(owners: Iterable[Owner], grace_s: float) -> int:
+    """End the runs that these own: a clean end within the grace, else an abrupt one. Returns how many there were."""
+    found = []
+    for owner in owners:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(owner.pid)
+            if process.pid != os.getpid() and owner.is_alive():
+                found.append(process)
+    _end(found, grace_s)
+    return len(found)
 
 
 def _is_orphan(process: psutil.Process, work: str) -> bool:

@@ -116,6 +116,7 @@ def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folde
         _say(f"kept {name}")
     if written.missing_ignores:
         _say(f".gitignore lacks: {' '.join(written.missing_ignores)}")
+    _say(f"to merge records with `git merge` and `git pull` as well: {scaffold.MERGE_DRIVER}")
     _say(f"next: put videos into {folder / 'media/inbox'}, then `dailies run`")
 
 
@@ -397,13 +398,31 @@ def remove(names: Annotated[list[str], typer.Argument(metavar="ID…", help="Ids
         typer.echo(video_id)
 
 
+@app.command("merge-driver", hidden=True)
+def merge_driver(base: Path, ours: Path, theirs: Path, name: str) -> None:
+    """For git: merge the records of three files into the second (%O %A %B %P); exit 1 leaves the conflict to a person."""
+    from dailies.merge import merge_files
+
+    if "videos/" not in name:
+        return
+    try:
+        ours.write_bytes(merge_files(base.read_bytes(), ours.read_bytes(), theirs.read_bytes()))
+    except (OSError, ValueError) as error:
+        _complain(f"{name}: cannot be merged: {error}; resolve it by hand")
+        raise typer.Exit(Exit.VIDEOS_FAILED) from error
+
+
 @app.command()
-def cleanup() -> None:
+def cleanup(
+    emergency: Annotated[bool, typer.Option("--emergency", help="First end a run that is still at work.")] = False,
+) -> None:
     """Put right what a run that died left: programs, reservations, temporary files, work folders."""
     from dailies import pipeline
     from dailies.locks import Single
 
     library = _open()
+    if emergency:
+        _say(f"cleanup: {pipeline.end_living_run(library)}")
     with Single(library.work / "run.lock").held():
         _say(f"cleanup: {pipeline.recover_library(library)}")
 

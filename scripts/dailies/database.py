@@ -36,6 +36,19 @@ def parse_video(content: bytes) -> Video:
     return Video.model_validate_json(content)
 
 
+class _Reason(BaseModel):
+    category: str
+
+
+class Glance(BaseModel):
+    """What of a record `status` counts."""
+
+    state: State
+    deleted_at: str | None
+    next_attempt_at: str | None
+    last_error: _Reason | None
+
+
 @dataclass
 class Index:
     """What a pass over the records leaves in memory: who has which code, bytes and source."""
@@ -135,13 +148,33 @@ class Database:
             return {path.stem[-12:]: path.stem for path in self._paths()}
 
     def scan(self) -> Iterator[Video]:
-        """All records by path, deleted ones too; one that cannot be read is restored, else left to `blocked`."""
-        with self._lock.read():
-            contents = [(path.stem, self._content(path)) for path in self._paths()]
-        for video_id, content in contents:
-            if content is not None:
-                with contextlib.suppress(Blocked):
-                    yield self._parsed_or_restored(video_id, content)
+        """All records by path, deleted ones too; one that cannot be read is restored, else left to `blocked`.
+
+        Read shard by shard under the lock and handed out without it: whoever iterates may save, and memory holds one shard.
+        """
+        for video_id, content in self._read():
+            with contextlib.suppress(Blocked):
+                yield self._parsed_or_restored(video_id, content)
+
+    def glances(self) -> Iterator[Glance]:
+        """The little that status needs of all records that are not deleted, several times as fast as a whole pass."""
+        for video_id, content in self._read():
+            try:
+                glance = Glance.model_validate_json(content)
+            except ValueError:
+                try:
+                    glance = Glance.model_validate(self._parsed_or_restored(video_id, content).model_dump())
+                except Blocked:
+                    continue
+            if glance.deleted_at is None:
+                yield glance
+
+    def _read(self) -> Iterator[tuple[str, bytes]]:
+        for shard in self._shards():
+            with self._lock.read():
+                names = sorted(name for name in os.listdir(shard) if name.endswith(".json"))
+                contents = [(name.removesuffix(".json"), self._content(shard / name)) for name in names]
+            yield from ((video_id, content) for video_id, content in contents if content is not None)
 
     def videos(self) -> Iterator[Video]:
         """All records that are not deleted."""
@@ -178,6 +211,10 @@ class Database:
         with self._lock.read():
             aside = {_named(path) for path in self.folder.glob("videos/*/*.json.corrupt-*")}
             return [_blocked_message(path) for path in sorted(aside) if not path.exists()]
+
+    def _shards(self) -> list[Path]:
+        with self._lock.read():
+            return sorted(self.folder.glob("videos/*"))
 
     def _paths(self) -> Iterable[Path]:
         return sorted(self.folder.glob("videos/*/*.json"))

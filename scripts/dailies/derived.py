@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from dailies import atomic
 from dailies.clock import timestamp
-from dailies.database import Database
+from dailies.database import Database, Glance
 from dailies.model import Kind, State, Video
 from dailies.report import RunReport
 
@@ -60,7 +60,7 @@ class _Counts:
     failures: Counter[str] = field(default_factory=Counter)
     due: list[str] = field(default_factory=list)
 
-    def take(self, video: Video) -> None:
+    def take(self, video: Video | Glance) -> None:
         self.states[video.state] += 1
         if video.state is State.FAILED and video.last_error:
             self.failures[video.last_error.category] += 1
@@ -86,8 +86,8 @@ def rebuild(database: Database, now: datetime, last_run: RunReport | None) -> No
 def fresh_status(database: Database, now: datetime) -> dict[str, Any]:
     """status.json as it would be written now."""
     counts = _Counts()
-    for video in database.videos():
-        counts.take(video)
+    for glance in database.glances():
+        counts.take(glance)
     return _status(counts, read_status(database.folder).get("last_run"), now)
 
 

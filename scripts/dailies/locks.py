@@ -134,6 +134,12 @@ def _read_holder(path: Path) -> tuple[Owner, str] | None:
         return None  # being written or removed at this moment
 
 
+def living_owners(lock: Path) -> list[Owner]:
+    """Who has it, as far as that can be told on this machine."""
+    found = (_read_holder(path) for path in _holder_files(lock))
+    return [owner for owner, _ in filter(None, found) if owner.is_alive()]
+
+
 def living_holders(lock: Path) -> list[str]:
     found = (_read_holder(path) for path in _holder_files(lock))
     return [text for owner, text in filter(None, found) if owner.is_alive() is not False]

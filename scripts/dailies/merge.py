@@ -35,6 +35,13 @@ _SPECIAL: Final = frozenset(
 )
 
 
+def merge_files(base: bytes, ours: bytes, theirs: bytes) -> bytes:
+    """For git's merge driver: the merged record as the database writes it. An empty base is none. Raises ValueError for no JSON."""
+    before = json.loads(base) if base.strip() else None
+    merged = merge(before, json.loads(ours), json.loads(theirs))
+    return (json.dumps(merged, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode()
+
+
 def content(value: Any) -> str:
     """Canonical text: equal values have equal texts, and any two can be ordered."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from dailies import atomic, config, derived, intake, policy, report
+from dailies import atomic, cleanup, config, derived, intake, policy, report
 from dailies.checkpoint import Checkpoints
 from dailies.clock import Deadline, Halt, SystemClock
 from dailies.database import to_json
 from dailies.errors import ConfigError, DailiesError, Exit, Interrupted, NotPublished, OutOfTime, Transient
 from dailies.library import Library
-from dailies.locks import Single
+from dailies.locks import Single, living_owners
 from dailies.media import ffmpeg
 from dailies.media.render import Rules
 from dailies.model import Video
@@ -25,6 +25,7 @@ from dailies.sources import inbox
 from dailies.steps import STEPS, Job, Kit, Lanes, WorkFolder
 
 COMMIT_RESERVE_S: Final = 180.0
+END_GRACE_S: Final = 8.0  # a run ends cleanly within 5
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,12 @@ def _run_alone(
         collector.problem(str(problem))
         error = problem
     return _close(library, wanted, collector, stop, error)
+
+
+def end_living_run(library: Library) -> str:
+    """For a rescue step: GitHub's runner kills only the top process, so the worker may live on beside it (facts/actions 1.2)."""
+    ended = cleanup.end_run(living_owners(library.work / "run.lock"), END_GRACE_S)
+    return f"ended {ended} run that was still at work" if ended else "no run is at work"
 
 
 def recover_library(library: Library) -> Recovered:

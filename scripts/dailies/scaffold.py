@@ -19,6 +19,12 @@ IGNORED: Final = (
 )
 
 
+# Records are merged by `dailies merge-driver`, once `git config merge.dailies.driver` names it; what is derived stays as it is
+# here and is rebuilt when it is published next
+ATTRIBUTES: Final = "database/videos/** merge=dailies\ndatabase/*.json merge=dailies\ndatabase/combined/** merge=dailies\n"
+MERGE_DRIVER: Final = 'git config merge.dailies.driver "dailies merge-driver %O %A %B %P"'
+
+
 @dataclass(frozen=True)
 class Written:
     """What was made, and what stood there already."""
@@ -35,7 +41,13 @@ def files() -> dict[str, bytes]:
         + "\n"
     )
     schema = {f"database/schema/{name}": content for name, content in schemas().items()}
-    return {"dailies.toml": settings_toml().encode(), ".gitignore": ignore.encode(), "media/inbox/.gitkeep": b"", **schema}
+    return {
+        "dailies.toml": settings_toml().encode(),
+        ".gitignore": ignore.encode(),
+        ".gitattributes": ATTRIBUTES.encode(),
+        "media/inbox/.gitkeep": b"",
+        **schema,
+    }
 
 
 def init(folder: Path) -> Written:

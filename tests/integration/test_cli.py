@@ -97,7 +97,8 @@ def test_init_makes_a_library_that_works_and_says_what_is_next(tmp_path: Path, h
 
     made = {name for name in scaffold.files() if (tmp_path / "films" / name).is_file()}
     assert (done.code, done.err) == (0, "")
-    assert made == {"dailies.toml", ".gitignore", "media/inbox/.gitkeep", "database/schema/video.json", "database/schema/run.json"}
+    dots = {".gitignore", ".gitattributes", "media/inbox/.gitkeep"}
+    assert made == {"dailies.toml", "database/schema/video.json", "database/schema/run.json", *dots}
     assert "dailies run" in done.out
     assert here("status", "--root", tmp_path / "films").code == 0
 

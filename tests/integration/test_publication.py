@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 
+from dailies import repository, scaffold
+from dailies.checkpoint import Checkpoints
 from dailies.library import Library
 from dailies.pipeline import commit
 from dailies.publication import PushFailed
 from dailies.repository import Trouble, trouble_of
-from support import Shelf, variables
+from integration.kill_driver import ended, hanging, hung, is_alive, program, running, wait_until
+from support import ROOT, FakeClock, Shelf, variables
 
 WRITERS = 16
 COMMITS = 10
@@ -281,3 +284,132 @@ def test_a_storm_of_writers_loses_nothing_that_was_acknowledged(shelf: Shelf, tm
     pushes = sorted(int(line[2]) for line in lines)
     assert pushes[len(pushes) // 2] <= 3, pushes
     print(f"{len(lines)} acknowledged, pushes a commit: median {pushes[len(pushes) // 2]}, most {pushes[-1]}")
+
+
+def test_a_long_run_publishes_what_is_finished_before_it_ends(shelf: Shelf, clip: Path, tmp_path: Path) -> None:
+    publish_start(shelf)
+    shelf.set("git", checkpoint_videos=1)
+    shelf.set("run", jobs=1, transfers=1)
+    shelf.put(clip, "first.mp4")
+    shelf.cli("add", shelf.root / "media/inbox/first.mp4")
+    shelf.put(clip, "second.mp4")
+    (shelf.root / "media/inbox/second.mp4").write_bytes(clip.read_bytes() + b"another")
+    # the second film's preview hangs: two conversions and the first preview go through
+    wrapper = program(tmp_path / "ffmpeg", f"echo x >> {tmp_path}/calls; test $(wc -l < {tmp_path}/calls) -ge 4 && sleep 600")
+
+    with running(shelf, "run", DAILIES_FFMPEG=wrapper) as run:
+        wait_until(lambda: any(record["state"] == "done" for record in on_remote(shelf).values()))
+        assert run.poll() is None
+        run.send_signal(signal.SIGTERM)
+        assert ended(run).code == 130
+    assert publish(shelf).is_pushed
+
+
+def test_checkpoints_come_by_time_or_by_number_and_one_at_a_time(clock: FakeClock) -> None:
+    finished, published = [0], threading.Semaphore(0)
+
+    def publish() -> str:
+        published.release()
+        return "done"
+
+    made = Checkpoints(clock, 600, 20, lambda: finished[0], publish)
+
+    made.tick()
+    clock.advance(599)
+    made.tick()
+    assert not published.acquire(blocking=False)
+    clock.advance(1)
+    made.tick()
+    assert published.acquire(timeout=5)
+    made.wait()
+    finished[0] = 20
+    made.tick()
+    assert published.acquire(timeout=5)
+    made.wait()
+    made.tick()
+    assert not published.acquire(blocking=False)
+
+
+def test_git_itself_merges_records_with_the_driver(shelf: Shelf, tmp_path: Path) -> None:
+    video_id = add(shelf, "talk")
+    publish(shelf)
+    other = clone(shelf, tmp_path / "other")
+    for one, tag in ((shelf, "mine"), (other, "theirs")):
+        one.cli("edit", video_id, "--tag", tag)
+        one.git("config", "user.name", "x")
+        one.git("config", "user.email", "x@localhost")
+        one.git("commit", "-q", "-a", "-m", tag)
+    publish_start(shelf)
+    driver = f"PYTHONPATH={ROOT}/scripts {sys.executable} -m dailies merge-driver %O %A %B %P"
+    other.git("config", "merge.dailies.driver", driver)
+
+    other.git("pull", "-q", "--no-rebase", "--no-edit")
+
+    assert other.records()["talk"]["metadata"]["tags"] == ["mine", "theirs"]
+    assert other.git("status", "--porcelain", "database") == ""
+
+
+def test_an_emergency_cleanup_ends_the_run_that_is_still_at_work(shelf: Shelf, clip: Path, tmp_path: Path) -> None:
+    publish_start(shelf)
+    shelf.put(clip)
+    with running(shelf, "run", DAILIES_FFMPEG=hanging(tmp_path)) as run:
+        children = hung(tmp_path)
+
+        done = shelf.cli("cleanup", "--emergency")
+
+        assert (done.code, ended(run).code) == (0, 130)
+    assert "ended 1 run" in done.out
+    assert not any(map(is_alive, children))
+    assert shelf.cli("commit").code == 0
+    assert [record["state"] for record in on_remote(shelf).values()] == ["queued"]
+
+
+def test_a_library_in_a_subfolder_of_a_repository_publishes_only_its_database(shelf: Shelf, tmp_path: Path) -> None:
+    (shelf.root / "code.py").write_text("person")
+    inner = Shelf(shelf.root / "films", shelf.remote)
+    assert shelf.cli("init", inner.root).code == 0
+    publish_start(shelf)
+    video_id = add(inner, "talk")
+
+    assert publish(inner).is_pushed
+
+    names = shelf.git("ls-tree", "-r", "--name-only", "origin/main").split()
+    assert f"films/database/videos/{video_id[-12:-10]}/{video_id}.json" in names
+    assert "code.py" not in names
+    assert shelf.git("status", "--porcelain", "films/database") == ""
+
+
+def test_a_repository_without_a_commit_and_a_remote_without_a_branch_begin_with_the_records(tmp_path: Path) -> None:
+    remote, root = tmp_path / "remote.git", tmp_path / "library"
+    repository.create(remote, bare=True)
+    repository.create(root)
+    scaffold.init(root)
+    shelf = Shelf(root, remote)
+    shelf.git("remote", "add", "origin", str(remote))
+    video_id = add(shelf, "talk")
+
+    assert publish(shelf).is_pushed
+
+    assert on_remote(shelf).keys() == {video_id}
+    assert shelf.git("rev-parse", "HEAD") == shelf.git("rev-parse", "origin/main")
+
+
+def test_a_merge_of_a_person_that_is_not_finished_is_left_as_it_is(shelf: Shelf) -> None:
+    for branch, text in (("side", "one"), ("main", "two")):
+        shelf.git("checkout", "-q", *(["-b"] if branch == "side" else []), branch)
+        (shelf.root / "notes.txt").write_text(text)
+        shelf.git("add", "notes.txt")
+        shelf.git("-c", "user.name=x", "-c", "user.email=x@y", "commit", "-q", "-m", text)
+    publish_start(shelf)
+    subprocess.run(
+        ["git", "-c", "user.name=x", "-c", "user.email=x@y", "merge", "-q", "side"],
+        cwd=shelf.root,
+        capture_output=True,
+        check=False,
+    )
+    before = shelf.git("status", "--porcelain", "notes.txt")
+    add(shelf, "talk")
+
+    assert publish(shelf).is_pushed
+
+    assert (before, shelf.git("status", "--porcelain", "notes.txt")) == ("AA notes.txt", "AA notes.txt")

@@ -110,6 +110,7 @@ READS: Mapping[str, Callable[[Database], Any]] = {
     "scan": lambda database: len(list(database.scan())) > 0,
     "videos": lambda database: len(list(database.videos())) > 0,
     "index": lambda database: len(database.index().states) > 0,
+    "glances": lambda database: list(database.glances()),
     "resolve an id": lambda database: database.resolve(KNOWN.id),
     "resolve a code": lambda database: database.resolve("clip"),
     "is_processed by code": lambda database: database.is_processed(code="clip"),
