@@ -221,7 +221,7 @@ def _close(library: Library, wanted: Wanted, collector: Collector, stop: threadi
     except Interrupted:
         return Result(finished, Exit.INTERRUPTED)
     except DailiesError as problem:
-        is_unpublished = isinstance(problem, NotPublished)
+        is_unpublished = isinstance(problem, NotPublished | Transient)
         code = _code(collector, problem, is_cancelled=is_cancelled)
         return Result(finished, Exit.NOT_PUBLISHED if is_unpublished and not is_cancelled else code, str(problem))
     return Result(finished, _code(collector, error, is_cancelled=is_cancelled), str(error) if error else None)

@@ -80,8 +80,8 @@ class Publisher:
         settings = self.repository.settings
         reason = f"no remote {settings.remote}" if settings.push else "[git] push is off"
         said = f"committed {commit[:12]}" if commit else "nothing changed, no commit"
-        if commit is not None:
-            self.repository.advance(self.repository.head(), commit, attempt.deadline)
+        if commit is not None:  # here nothing but the branch holds it
+            self.repository.advance(attempt.head, commit, attempt.deadline)
         return Published(f"{said}; not pushed: {reason}", commit, is_pushed=False, state=attempt.state)
 
     def _until_pushed(self, attempt: "_Attempt") -> Published:
@@ -236,10 +236,16 @@ class _Attempt:
         return Published(f"committed {commit[:12]}; pushed to {remote}", commit, is_pushed=True, state=self.state)
 
     def _advance(self, commit: str | None) -> None:
-        if commit is not None and not self._repository.advance(self.head, commit, self.deadline):
-            log.warning(
-                "git: the checked-out branch has commits of its own or is another one; `git pull` joins it with the database"
-            )
+        """What is published is published: a branch here that cannot follow is only told."""
+        if commit is None:
+            return
+        try:
+            is_moved = self._repository.advance(self.head, commit, self.deadline)
+        except GitError as error:
+            log.warning("%s", error)
+            return
+        if not is_moved:
+            log.warning("git: this branch has commits of its own or is another one; `git pull` joins it with the database")
 
     def failed(self, error: GitError) -> None:
         update: dict[str, Any] = {"last_error": self._publisher.clean_text(str(error))}

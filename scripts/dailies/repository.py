@@ -14,6 +14,7 @@ from git import GitCommandError, GitCommandNotFound, InvalidGitRepositoryError, 
 from dailies.clock import Deadline
 from dailies.config import Git, environment
 from dailies.errors import ConfigError, NotPublished
+from dailies.locks import Single
 from dailies.process import OWNER_VARIABLE, output_of, owner_tag
 
 NOTE: Final = "git-is-writing"
@@ -23,6 +24,7 @@ FALLBACK_EMAIL: Final = "dailies@localhost"
 _QUIET: Final = {"GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "LC_ALL": "C"}  # never ask, never open an editor
 _NO_HOOKS: Final = ("-c", "core.hooksPath=/dev/null")  # hooks and signing are for people's commits
 _REMOTE_COMMANDS: Final = frozenset({"push", "fetch", "ls-remote"})
+_INDEX_TIMEOUT_S: Final = 60.0
 _SAFE: Final = "the records are safe on this disk"
 
 
@@ -334,7 +336,10 @@ class Repository:
     def _private_index(self, repo: Repo, commit: str | None, deadline: Deadline) -> Iterator[None]:
         """An index of our own at `commit`; begun from the person's and kept, so that git need not read files that it knows."""
         index = self._index
-        index.parent.mkdir(exist_ok=True)
+        with Single(self._work / "publish.index.guard").held(_INDEX_TIMEOUT_S):
+            yield from self._held_index(repo, commit, deadline, index)
+
+    def _held_index(self, repo: Repo, commit: str | None, deadline: Deadline, index: Path) -> Iterator[None]:
         if not index.exists() and Path(repo.index.path).exists():
             shutil.copyfile(repo.index.path, index)
         with self._noted(), repo.git.custom_environment(GIT_INDEX_FILE=str(index)):

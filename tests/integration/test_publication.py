@@ -413,3 +413,19 @@ def test_a_merge_of_a_person_that_is_not_finished_is_left_as_it_is(shelf: Shelf)
     assert publish(shelf).is_pushed
 
     assert (before, shelf.git("status", "--porcelain", "notes.txt")) == ("AA notes.txt", "AA notes.txt")
+
+
+def test_what_has_arrived_is_published_even_where_the_branch_here_cannot_follow(shelf: Shelf) -> None:
+    publish_start(shelf)
+    video_id = add(shelf, "talk")
+    (shelf.root / ".git/index.lock").touch()  # a person's git is at work
+
+    published = publish(shelf)
+
+    assert published.is_pushed
+    assert video_id in on_remote(shelf)
+    assert not (shelf.root / "work/rescue").exists()
+    (shelf.root / ".git/index.lock").unlink()
+    add(shelf, "another")
+    assert publish(shelf).is_pushed
+    assert shelf.git("status", "--porcelain", "database") == ""
