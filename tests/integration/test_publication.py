@@ -15,6 +15,7 @@ import pytest
 
 from dailies import repository, scaffold
 from dailies.checkpoint import Checkpoints
+from dailies.clock import Deadline, SystemClock
 from dailies.library import Library
 from dailies.pipeline import commit
 from dailies.publication import PushFailed
@@ -429,3 +430,29 @@ def test_what_has_arrived_is_published_even_where_the_branch_here_cannot_follow(
     add(shelf, "another")
     assert publish(shelf).is_pushed
     assert shelf.git("status", "--porcelain", "database") == ""
+
+
+def test_a_record_whose_file_was_deleted_here_by_hand_comes_back(shelf: Shelf) -> None:
+    video_id = add(shelf, "talk")
+    publish(shelf)
+    next(shelf.root.glob(f"database/videos/*/{video_id}.json")).unlink()
+    add(shelf, "second")
+
+    publish(shelf)
+
+    assert video_id in on_remote(shelf)
+    assert shelf.records().keys() == {"talk", "second"}
+
+
+def test_a_record_that_changed_on_the_remote_after_the_run_began_is_merged_at_its_end(shelf: Shelf, tmp_path: Path) -> None:
+    video_id = add(shelf, "talk")
+    publish(shelf)
+    other = clone(shelf, tmp_path / "other")
+    shelf.cli("edit", video_id, "--tag", "mine")
+    other.cli("edit", video_id, "--tag", "theirs")
+    publish(other)
+
+    # without the refresh that a run begins with
+    shelf.open().publisher.publish("end of a run", "20260101T000000Z-000000", lambda: None, Deadline.after(SystemClock(), 60))
+
+    assert on_remote(shelf)[video_id]["metadata"]["tags"] == ["mine", "theirs"]
