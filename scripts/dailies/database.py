@@ -311,7 +311,7 @@ class Database:
         log.warning(
             "record %s could not be read (%s): taken back from the last commit, set aside as %s", path.stem, reason, aside.name
         )
-        atomic.write(path, to_json(video))
+        self._write(path, video)
         return video
 
     def _parsed_or_blocked(self, path: Path, content: bytes | None) -> Video:

@@ -173,15 +173,14 @@ def _checkpoints(library: Library, collector: Collector, stop: threading.Event) 
 
 
 def _publish(library: Library, message: str, run_id: str, deadline: Deadline, finished: RunReport | None = None) -> Published:
-    def rebuild() -> None:
-        try:
-            derived.rebuild(library.database, library.clock.now(), finished)
-        except OSError as error:
-            raise ConfigError(
-                f"database/: cannot be written: {error.strerror}; free the disk or make database/ writable"
-            ) from error
+    return library.publisher.publish(message, run_id, lambda: _rebuild(library, finished), deadline)
 
-    return library.publisher.publish(message, run_id, rebuild, deadline)
+
+def _rebuild(library: Library, finished: RunReport | None) -> None:
+    try:
+        derived.rebuild(library.database, library.clock.now(), finished)
+    except OSError as error:
+        raise ConfigError(f"database/: cannot be written: {error.strerror}; free the disk or make database/ writable") from error
 
 
 def commit(library: Library, stop: threading.Event) -> Published:
@@ -248,7 +247,7 @@ def _write(library: Library, wanted: Wanted, finished: RunReport, stop: threadin
         return
     if not commits:
         if changed:
-            derived.rebuild(library.database, library.clock.now(), finished)
+            _rebuild(library, finished)
         if not library.repository.exists():
             log.warning("not committed: %s is not in a git repository", library.root)
         return

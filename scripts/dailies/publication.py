@@ -62,10 +62,9 @@ class Publisher:
 
     def publish(self, message: str, run_id: str, rebuild: Callable[[], None], deadline: Deadline) -> Published:
         """`rebuild` makes the derived files from the merged records. Raises PushFailed (after a rescue was tried), Interrupted."""
-        has_remote = self.repository.settings.push and self.repository.settings.remote in self.repository.remotes()
-        attempt = _Attempt(self, message, rebuild, deadline)
         with Single(self.work / "publish.lock").held(LOCK_TIMEOUT_S):
-            if not has_remote:
+            attempt = _Attempt(self, message, rebuild, deadline)  # what is checked out is read under the lock
+            if not self._has_remote():
                 return self._commit_here(attempt)
             try:
                 published = self._until_pushed(attempt)
@@ -75,8 +74,12 @@ class Publisher:
                 self._left.pop()()
             return published
 
+    def _has_remote(self) -> bool:
+        settings = self.repository.settings
+        return settings.push and settings.remote in self.repository.remotes()
+
     def _commit_here(self, attempt: "_Attempt") -> Published:
-        commit = attempt.commit_on(self.repository.head())
+        commit = attempt.commit_on(attempt.head)
         settings = self.repository.settings
         reason = f"no remote {settings.remote}" if settings.push else "[git] push is off"
         said = f"committed {commit[:12]}" if commit else "nothing changed, no commit"
@@ -143,19 +146,17 @@ class Publisher:
         before, after = self.repository.contents(base, changed), self.repository.contents(theirs, changed)
         return self.database.merge_in({path: (before.get(path), content) for path, content in after.items()})
 
-    def restore_missing(self, tip: str | None, deadline: Deadline) -> None:
+    def restore_missing(self, tip: str, deadline: Deadline) -> None:
         """No record is lost: deletions are tombstones, so a file that the tip has and the disk lacks is put back."""
-        if tip is None:
-            return
         missing = [path for path in self.repository.changed_on_disk(tip, deadline) if not (self.database.root / path).exists()]
         kept = self.repository.contents(tip, missing)
         self.database.merge_in({path: (None, content) for path, content in kept.items()})
 
     def refresh(self, deadline: Deadline) -> None:
         """Before a run: the records as the remote has them, and what failed pushes left. Trouble is only told: work can begin."""
-        settings, head = self.repository.settings, self.repository.head()
-        if not settings.push or settings.remote not in self.repository.remotes():
+        if not self._has_remote():
             return
+        head = self.repository.head()
         try:
             tip = self.repository.fetch(deadline)
             if tip is not None:

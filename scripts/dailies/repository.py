@@ -64,7 +64,8 @@ def trouble_of(said: str) -> Trouble:
 class GitError(NotPublished):
     """A git command that failed, with what to do next."""
 
-    def __init__(self, name: str, said: str) -> None:
+    def __init__(self, name: str, said: str, *, was_ended: bool = False) -> None:
+        self.was_ended = was_ended  # by us, so that it may have left its locks
         words = " ".join(said.split()).removeprefix("stderr: ").strip("'")
         found = trouble_of(words)
         # what a remote command says in other words is tried again rather than given up
@@ -105,7 +106,7 @@ class Repository:
     def _run(self, repo: Repo, deadline: Deadline, limit_s: float, *arguments: str) -> str:
         """One git command in a group of its own, ended after its limit or on a stop. Raises GitError, Interrupted."""
         name = next(word for word in arguments if not word.startswith("-") and "=" not in word)
-        limited = deadline.within(limit_s, lambda: GitError(name, f"took longer than {limit_s:.0f} s"))
+        limited = deadline.within(limit_s, lambda: GitError(name, f"took longer than {limit_s:.0f} s", was_ended=True))
         running = repo.git.execute(["git", *arguments], as_process=True, start_new_session=True)  # lives as long as this name
         child = running.proc
         assert child is not None, "it was just started"
@@ -116,11 +117,16 @@ class Repository:
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[None]:
-        """Noted while git writes: only a run that dies leaves the note."""
+        """Noted while git writes: the note stays where git, or the run, did not come to its own end."""
         note = self._work / NOTE
         note.parent.mkdir(exist_ok=True)
         note.touch()
-        yield
+        try:
+            yield
+        except GitError as error:
+            if not error.was_ended:
+                note.unlink(missing_ok=True)
+            raise
         note.unlink(missing_ok=True)
 
     def drop_dead_locks(self) -> int:
