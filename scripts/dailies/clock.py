@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -71,6 +71,10 @@ class Deadline:
         """The nearer of this deadline and `seconds` from now, which then fails with `error`."""
         at = self.clock.monotonic() + seconds
         return self if self.at <= at else Deadline(self.clock, at, error, self.stop)
+
+    def sooner(self, seconds: float) -> "Deadline":
+        """This deadline less what is kept for later, at most half of what is left."""
+        return replace(self, at=self.at - min(seconds, self.remaining() / 2))
 
     def remaining(self) -> float:
         """Seconds left; never negative."""

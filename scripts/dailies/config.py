@@ -104,13 +104,25 @@ class Git(Section):
         json_schema_extra={"unit": "duration"},
     )
     checkpoint_videos: int = Field(20, ge=1, description="… and after this many finished videos")
-    author_name: str = Field("", description="author of commits; empty = git's own, else `dailies`")
-    author_email: str = Field("", description="their address; empty = git's own, else `dailies@localhost`")
+    heartbeat: Duration = Field(
+        parse_duration("1d"),
+        description="a run that changed nothing still commits status.json when the last commit is older; 0s = never",
+        json_schema_extra={"unit": "duration"},
+    )
+    author_name: str = Field("", description="author of commits; empty = git's own, else the bot of GitHub Actions")
+    author_email: str = Field("", description="their address; empty = git's own, else that of the bot")
     add_limit: Duration = Field(10.0, description="limit of one `git add`", json_schema_extra={"unit": "duration"})
     diff_limit: Duration = Field(5.0, description="limit of one `git diff`", json_schema_extra={"unit": "duration"})
     commit_limit: Duration = Field(10.0, description="limit of one `git commit`", json_schema_extra={"unit": "duration"})
     fetch_limit: Duration = Field(60.0, description="limit of one `git fetch`", json_schema_extra={"unit": "duration"})
     push_limit: Duration = Field(120.0, description="limit of one `git push`", json_schema_extra={"unit": "duration"})
+
+
+class Actions(Section):
+    keepalive: bool = Field(
+        False, description="true: keep GitHub from switching the schedule off after 60 days without a commit (docs/actions.md)"
+    )
+    issues: bool = Field(False, description="true: an issue for each kind of failure, opened and closed by itself")
 
 
 class HostSettings(BaseModel):
@@ -122,6 +134,10 @@ class HostSettings(BaseModel):
     def fields(self) -> Mapping[str, Any]:
         return self.model_extra or {}
 
+    def secret_names(self) -> tuple[str, ...]:
+        """Environment variables that hold its secrets."""
+        return tuple(str(value) for key, value in self.fields().items() if key.endswith("_env"))
+
 
 class Settings(Section):
     library: Library = Library()
@@ -130,11 +146,12 @@ class Settings(Section):
     preview: PreviewSettings = PreviewSettings()
     space: Space = Space()
     git: Git = Git()
+    actions: Actions = Actions()
     hosts: Mapping[str, HostSettings] = {"published": HostSettings.model_validate({"adapter": "folder", "path": "media/published"})}
 
     def secret_names(self) -> frozenset[str]:
         """Environment variables that the settings name as secret (`*_env`)."""
-        return frozenset(str(value) for host in self.hosts.values() for key, value in host.fields().items() if key.endswith("_env"))
+        return frozenset(name for host in self.hosts.values() for name in host.secret_names())
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:

@@ -1,4 +1,4 @@
-"""What is made from the records for readers: combined pages and status.json. Never a source of truth, never in conflict."""
+"""What is made from the records for readers: combined pages, status.json, a badge. Never a source of truth, never in conflict."""
 
 import json
 from collections import Counter, defaultdict
@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from dailies import atomic
+from dailies import atomic, schedule, summary
 from dailies.clock import timestamp
 from dailies.database import Database, Glance
 from dailies.model import Kind, State, Video
@@ -69,7 +69,7 @@ class _Counts:
 
 
 def rebuild(database: Database, now: datetime, last_run: RunReport | None) -> None:
-    """Write combined_videos.json, its pages and status.json from one pass over the records."""
+    """Write combined_videos.json, its pages, status.json and badge.json from one pass over the records."""
     pages: dict[str, list[Video]] = defaultdict(list)
     counts = _Counts()
     for video in database.videos():
@@ -79,8 +79,12 @@ def rebuild(database: Database, now: datetime, last_run: RunReport | None) -> No
     _write_pages(database.folder, pages)
     newest = _newest_first(video for page in pages.values() for video in page)
     _write(database.folder / "combined_videos.json", [combined_entry(video) for video in newest[:NEWEST]])
-    run = _run_summary(last_run) if last_run else read_status(database.folder).get("last_run")
-    _write(database.folder / "status.json", _status(counts, run, now))
+    known = read_status(database.folder)
+    run = _run_summary(last_run) if last_run else known.get("last_run")
+    slot = _slot(last_run) or known.get("schedule")
+    status = _status(counts, run, slot, now)
+    _write(database.folder / "status.json", status)
+    _write(database.folder / "badge.json", summary.badge(status))
 
 
 def fresh_status(database: Database, now: datetime) -> dict[str, Any]:
@@ -88,14 +92,15 @@ def fresh_status(database: Database, now: datetime) -> dict[str, Any]:
     counts = _Counts()
     for glance in database.glances():
         counts.take(glance)
-    return _status(counts, read_status(database.folder).get("last_run"), now)
+    known = read_status(database.folder)
+    return _status(counts, known.get("last_run"), known.get("schedule"), now)
 
 
 def _newest_first(videos: Iterable[Video]) -> list[Video]:
     return sorted(videos, key=lambda video: (video.created_at, video.id), reverse=True)
 
 
-def _status(counts: _Counts, last_run: Any, now: datetime) -> dict[str, Any]:
+def _status(counts: _Counts, last_run: Any, slot: Any, now: datetime) -> dict[str, Any]:
     return {
         "schema": 1,
         "at": timestamp(now),
@@ -103,7 +108,7 @@ def _status(counts: _Counts, last_run: Any, now: datetime) -> dict[str, Any]:
         "queue_depth": counts.states[State.QUEUED] + counts.states[State.WORKING],
         "failures_by_category": dict(sorted(counts.failures.items())),
         "next_due_at": min(counts.due, default=None),
-        "lateness_s": None,  # a schedule is needed to be late
+        "schedule": slot and {**slot, "next_due_at": schedule.next_due(slot["cron"], now)},
         "last_run": last_run,
     }
 
@@ -115,6 +120,13 @@ def read_status(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _slot(report: RunReport | None) -> dict[str, Any] | None:
+    """The schedule as its last run found it; a run by hand says nothing about it."""
+    if report is None or report.slot is None:
+        return None
+    return {**report.slot.model_dump(mode="json"), "started_at": report.started_at}
 
 
 def _run_summary(report: RunReport) -> dict[str, Any]:

@@ -4,17 +4,26 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
-from dailies import pipeline, space
+from dailies import actions, config, pipeline, space
 from dailies.clock import Deadline
+from dailies.config import HostSettings
 from dailies.errors import ConfigError, DailiesError
+from dailies.hosts import Host
 from dailies.library import Library
 from dailies.media import ffmpeg
+from dailies.model import uri_to_path
+from dailies.policy import is_open
 from dailies.process import run, run_module
+from dailies.sources import lfs
 
-_LIMIT_S = 60.0
+WORKFLOW: Final = ".github/workflows/batch.yml"
+_LIMIT_S: Final = 60.0
+_LOOKED_AT: Final = 1000  # queued files
+_REPOSITORY_BYTES: Final = 5_000_000_000  # GitHub wants less than 10 GB
+_WAYS: Final = "see docs/media-on-actions.md for the ways that work"
 Verdict = Literal["ok", "warning", "error"]
 
 
@@ -27,13 +36,16 @@ class Check:
     message: str
 
 
-def examine(library: Library) -> Iterator[Check]:
+def examine(library: Library, *, is_live: bool = False) -> Iterator[Check]:
+    """`is_live`: hosts are asked as well."""
     deadline = Deadline.after(library.clock, _LIMIT_S)
     yield Check("python", "ok", platform.python_version())
     yield _ffmpeg(library, deadline)
     yield _pyav(library, deadline)
     yield _git(library)
-    yield from _hosts(library)
+    yield from _hosts(library, deadline, is_live=is_live)
+    yield from _workflow(library)
+    yield from _media(library, deadline)
     yield _disk(library)
     yield from _folders(library)
     yield _records(library)
@@ -69,21 +81,82 @@ def _git(library: Library) -> Check:
     remotes = library.repository.remotes()
     if library.settings.git.push and library.settings.git.remote not in remotes:
         return Check("git", "warning", f"no remote {library.settings.git.remote}: commits stay on this machine")
-    return Check("git", "ok", f"remotes: {', '.join(remotes) or 'none'}")
+    size = library.repository.size_bytes()
+    said = f"remotes: {', '.join(remotes) or 'none'}; {size / 1e6:.0f} MB of history"
+    if size > _REPOSITORY_BYTES:
+        return Check("git", "warning", f"{said}: GitHub wants less than 10 GB; take large files out, or keep them in Git LFS")
+    return Check("git", "ok", said)
 
 
-def _hosts(library: Library) -> Iterator[Check]:
+def _hosts(library: Library, deadline: Deadline, *, is_live: bool) -> Iterator[Check]:
+    """Where any host that publishes is enough, one that fails is only a warning as long as another does not."""
+    settings = library.settings
+    found = {name: _credentials(name, host) for name, host in settings.hosts.items()}
     try:
         pipeline.check_place(library)
-        for name in library.hosts:
-            used = name in library.settings.publish.hosts
-            yield Check(
-                f"host {name}",
-                "ok" if used else "warning",
-                library.settings.hosts[name].adapter + ("" if used else ", not in [publish] hosts"),
-            )
+        for name, host in library.hosts.items():
+            if is_live and found[name].verdict == "ok":
+                found[name] = _preflight(name, host, deadline)
     except ConfigError as error:
         yield Check("hosts", "error", str(error))
+    used = settings.publish.hosts
+    is_any_enough = settings.publish.strategy == "fallback" and any(found[name].verdict == "ok" for name in used if name in found)
+    for name, check in found.items():
+        is_optional = is_any_enough or name not in used
+        if check.verdict == "error" and is_optional:
+            yield replace(check, verdict="warning")
+        elif name not in {*used, *settings.publish.preview_hosts}:
+            yield Check(check.name, "warning", f"{check.message}; no list in [publish] names it")
+        else:
+            yield check
+
+
+def _credentials(name: str, host: HostSettings) -> Check:
+    """An unset secret is an empty string in a workflow."""
+    missing = [variable for variable in host.secret_names() if not config.environment().get(variable)]
+    if missing:
+        remedy = "set it; in a workflow add it as a secret of the repository and name it in the env of batch.yml"
+        return Check(f"host {name}", "error", f"{', '.join(missing)}: not set or empty; {remedy}")
+    return Check(f"host {name}", "ok", host.adapter)
+
+
+def _preflight(name: str, host: Host, deadline: Deadline) -> Check:
+    try:
+        return Check(f"host {name}", "ok", host.preflight(deadline))
+    except DailiesError as error:
+        return Check(f"host {name}", "error", str(error))
+
+
+def _workflow(library: Library) -> Iterator[Check]:
+    """The workflow hands over only those secrets that it names."""
+    path = library.root / WORKFLOW
+    if path.is_file():
+        text = path.read_text("utf-8", "replace")
+        for name in sorted(library.settings.secret_names()):
+            if name not in text:
+                yield Check(
+                    "workflow", "warning", f"{WORKFLOW} does not hand over {name}; add `{name}: ${{{{ secrets.{name} }}}}` to env"
+                )
+
+
+def _media(library: Library, deadline: Deadline) -> Iterator[Check]:
+    """Media must be where the run is (design, rule 8; docs/media-on-actions.md)."""
+    files = [uri_to_path(video.source.uri) for video in library.database.videos() if is_open(video) and video.source.kind == "file"]
+    inside = [path for path in files if not os.path.isabs(path)][:_LOOKED_AT]
+    outside = [path for path in files if os.path.isabs(path) and not os.path.exists(path)]
+    if outside:
+        yield Check("media", "warning", f"{len(outside)} queued files are not on this machine, the first {outside[0]}; {_WAYS}")
+    pointers = [path for path in inside if lfs.is_pointer(library.root / path)]
+    if pointers:
+        yield Check("media", "warning", f"{pointers[0]}: {lfs.REMEDY}")
+    if (library.root / WORKFLOW).is_file() and library.repository.exists() and not actions.is_on():
+        missing = library.repository.untracked(inside, deadline)
+        if missing:
+            yield Check(
+                "media",
+                "warning",
+                f"{len(missing)} queued files are not in git, the first {missing[0]}: no hosted runner sees them; {_WAYS}",
+            )
 
 
 def _disk(library: Library) -> Check:

@@ -104,6 +104,10 @@ def settings_markdown() -> str:
         "| --- | --- |",
         "| `DAILIES_FFMPEG` | the ffmpeg to use instead of the one in the `imageio-ffmpeg` wheel |",
         "| `NO_COLOR` | no colours on a terminal |",
+        "| `DAILIES_LIMIT`, `DAILIES_TIME_LIMIT`, `DAILIES_HOSTS`, `DAILIES_DRY_RUN`, `DAILIES_FORCE` | the options of `plan` and "
+        "`run` by these names, for a workflow's inputs; empty means not given |",
+        "| `DAILIES_PLAN` | what `plan --json` printed elsewhere: `run` obeys it |",
+        "| `DAILIES_GIT_TOKEN` | a workflow's token for its own server: fetches and pushes the database |",
         "",
         "Values of variables whose name has TOKEN, KEY, SECRET or PASSWORD in it, and of those that a `*_env` key names, are",
         "masked in every log line, message and report when they are longer than 8 characters.",
@@ -120,6 +124,12 @@ def settings_markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
+def workflow(requirements: str, set_up: str) -> str:
+    """`.github/workflows/batch.yml`: how `.venv` is made there is all that differs between libraries."""
+    template = Path(__file__).with_name("batch.yml").read_text("utf-8")
+    return template.replace("@REQUIREMENTS@", requirements).replace("@SET_UP@", set_up)
+
+
 def _adapter_lines(adapter: Any) -> list[str]:
     doc = (adapter.__doc__ or "").strip().splitlines()[0]
     rows = [
@@ -133,7 +143,9 @@ def _adapter_lines(adapter: Any) -> list[str]:
 def generated() -> dict[str, bytes]:
     """Path in the repository to content."""
     files = {f"database/schema/{name}": content for name, content in schemas().items()}
-    return files | {"docs/settings.md": settings_markdown().encode(), "dailies.toml": settings_toml().encode()}
+    batch = workflow("requirements.txt", "python3 scripts/bootstrap.py --version")
+    files |= {"docs/settings.md": settings_markdown().encode(), "dailies.toml": settings_toml().encode()}
+    return files | {".github/workflows/batch.yml": batch.encode()}
 
 
 def main() -> None:
@@ -141,6 +153,7 @@ def main() -> None:
         raise SystemExit("usage: python -m dailies.generate (it takes no arguments and writes into the repository)")
     root = Path(__file__).resolve().parent.parent.parent
     for name, content in generated().items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         atomic.write(root / name, content)
 
 

@@ -9,7 +9,7 @@ from dailies.clock import Clock, Deadline, timestamp
 from dailies.database import Database
 from dailies.errors import Blocked
 from dailies.model import Metadata, Source, Video, file_identity, readable, slug, video_id
-from dailies.sources import inbox
+from dailies.sources import inbox, lfs
 from dailies.sources.file import uri_of
 
 
@@ -88,6 +88,8 @@ def add(paths: Iterable[Path], wishes: Wishes, desk: Desk) -> Intake:
             found = inbox.search(path)
             files += found.media
             refused += [f"{_shown(left)}: {why}" for left, why in found.left]
+        elif lfs.is_pointer(path):
+            refused.append(f"{_shown(path)}: {lfs.REMEDY}")
         elif os.path.isfile(path):
             files.append(path)
         else:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from dailies import atomic, cleanup, config, derived, intake, policy, report
-from dailies.checkpoint import Checkpoints
+from dailies import actions, atomic, cleanup, config, intake, policy, report, sharing
+from dailies.claims import Claims
 from dailies.clock import Deadline, Halt, SystemClock
 from dailies.database import to_json
 from dailies.errors import ConfigError, DailiesError, Exit, Interrupted, NotPublished, OutOfTime, Transient
@@ -16,13 +16,13 @@ from dailies.media import ffmpeg
 from dailies.media.render import Rules
 from dailies.model import Video
 from dailies.progress import Watcher, log
-from dailies.publication import Published, PushFailed
-from dailies.recovery import Recovered, recover
+from dailies.publication import PushFailed
+from dailies.recovery import Recovered, note_run, recover
 from dailies.redact import plain
-from dailies.report import Collector, RunReport, RunStatus
+from dailies.report import Collector, RunReport, RunStatus, Slot
 from dailies.runner import Runner
-from dailies.sources import inbox
-from dailies.steps import STEPS, Job, Kit, Lanes, WorkFolder
+from dailies.sources import fetcher, inbox
+from dailies.steps import STEPS, Job, Kit, Lanes, WorkFolder, space_needed
 
 COMMIT_RESERVE_S: Final = 180.0
 END_GRACE_S: Final = 8.0  # a run ends cleanly within 5
@@ -34,6 +34,8 @@ class Wanted:
 
     limit: int | None = None
     commit: bool = True
+    force: bool = False  # also what waits for a later attempt
+    slot: Slot | None = None  # of the schedule, where that started the run
     is_demo: bool = False
 
 
@@ -46,16 +48,11 @@ class Result:
 
 def run(library: Library, wanted: Wanted, watcher: Watcher, stop: threading.Event) -> Result:
     """Raises ConfigError before anything is touched; later errors are in the result, beside a true report."""
-    limits = library.settings.run
-    if limits.time_limit <= limits.min_remaining:
-        raise ConfigError(
-            f"time limit: {limits.time_limit:.0f} s is not above the {limits.min_remaining:.0f} s that must remain to start "
-            "a video; raise --time-limit or lower --min-remaining"
-        )
-    started = library.clock.now()
-    collector = Collector(report.new_run_id(started), started, limits.time_limit, library.clean_text)
-    deadline = Deadline.after(library.clock, limits.time_limit - commit_reserve_s(library), Halt(stop))
+    check_time(library)
     check_place(library, is_demo=wanted.is_demo)
+    limit_s, started = library.settings.run.time_limit, library.clock.now()
+    collector = Collector(report.new_run_id(started), started, limit_s, library.clean_text, wanted.slot)
+    deadline = Deadline.after(library.clock, limit_s - commit_reserve_s(library), Halt(stop))
     kit = _kit(library)
     try:
         with Single(library.work / "run.lock").held():
@@ -75,12 +72,20 @@ def not_started(error: ConfigError) -> RunReport:
     return library_free.report(RunStatus.FAILED, clock.now(), 0)
 
 
+def check_time(library: Library) -> None:
+    """Raises ConfigError where no video could ever be started."""
+    limits = library.settings.run
+    if limits.time_limit <= limits.min_remaining:
+        raise ConfigError(
+            f"time limit: {limits.time_limit:.0f} s is not above the {limits.min_remaining:.0f} s that must remain to start "
+            "a video; raise --time-limit or lower --min-remaining"
+        )
+
+
 def check_place(library: Library, *, is_demo: bool = False) -> None:
     """Raises ConfigError where a published file would vanish with the machine (design, rule 8)."""
-    environment = config.environment()
-    is_hosted = environment.get("GITHUB_ACTIONS") == "true" and environment.get("RUNNER_ENVIRONMENT") == "github-hosted"
     adapters = {library.settings.hosts[name].adapter for name in library.settings.publish.hosts if name in library.settings.hosts}
-    if is_hosted and adapters == {"folder"} and not is_demo:
+    if actions.is_hosted() and adapters == {"folder"} and not is_demo:
         raise ConfigError(
             "publish.hosts: only a folder on this hosted runner, which vanishes with it; add a host that is elsewhere"
         )
@@ -120,27 +125,51 @@ def _run_alone(
     stop: threading.Event,
 ) -> Result:
     collector.begin()
+    claims = sharing.claims_of(library, collector.run_id) if _commits(library, wanted) else None
     error: DailiesError | None = None
     try:
         log.info("recovered: %s", recover_library(library))
-        if _commits(library, wanted):
+        note_run(library.work, collector.run_id)
+        if claims:
             library.publisher.refresh(deadline)
         taken = intake.scan_inbox(library.inbox, library.desk(deadline))
         for refused in taken.refused:
             log.warning("inbox: %s", refused)
             collector.problem(f"inbox: {refused}")
-        checkpoints = _checkpoints(library, collector, stop) if _commits(library, wanted) else None
-        try:
-            _runner(library, kit, watcher, collector, checkpoints).run(deadline, wanted.limit)
-        finally:
-            if checkpoints:
-                checkpoints.wait()
+        _work(library, wanted, _runner(library, kit, watcher, collector), claims, deadline)
     except (Interrupted, OutOfTime):
         pass  # before the first video was taken: said by the report's status
     except ConfigError as problem:
         collector.problem(str(problem))
         error = problem
+    finally:
+        if claims:
+            claims.release()
     return _close(library, wanted, collector, stop, error)
+
+
+def _work(library: Library, wanted: Wanted, runner: Runner, claims: Claims | None, deadline: Deadline) -> None:
+    """Claim, then take the queue; checkpoints beside it."""
+    queue = policy.queue(library.database.videos(), library.clock.now(), is_forced=wanted.force)
+    if claims is None:
+        runner.run(queue, deadline, wanted.limit)
+        return
+    ours = [video for video in queue if _may_begin(library, video)][: wanted.limit]
+    claims.want(ours)
+    checkpoints = sharing.checkpoints(library, runner.collector, claims, deadline.stop)
+    if ours and library.publisher.has_remote():
+        sharing.claim(library, claims, deadline)
+    try:
+        replace(runner, on_tick=checkpoints.tick).run(queue, deadline, wanted.limit)
+    finally:
+        checkpoints.wait()
+
+
+def _may_begin(library: Library, video: Video) -> bool:
+    """A video that will only wait is not claimed, which would change its record in every run."""
+    has_room = space_needed(video) <= library.space.available()
+    has_time = policy.may_start(video, library.settings.run.time_limit, library.settings)
+    return has_room and has_time and fetcher(video.source.kind, library.root).is_here(video.source)
 
 
 def end_living_run(library: Library) -> str:
@@ -162,35 +191,7 @@ def _commits(library: Library, wanted: Wanted) -> bool:
     return wanted.commit and library.settings.git.commit and library.repository.exists()
 
 
-def _checkpoints(library: Library, collector: Collector, stop: threading.Event) -> Checkpoints:
-    settings = library.settings.git
-
-    def publish() -> str:
-        deadline = Deadline.after(library.clock, COMMIT_RESERVE_S, stop)
-        return _publish(library, f"database: checkpoint (run {collector.run_id})", collector.run_id, deadline).message
-
-    return Checkpoints(library.clock, settings.checkpoint, settings.checkpoint_videos, collector.count_done, publish)
-
-
-def _publish(library: Library, message: str, run_id: str, deadline: Deadline, finished: RunReport | None = None) -> Published:
-    return library.publisher.publish(message, run_id, lambda: _rebuild(library, finished), deadline)
-
-
-def _rebuild(library: Library, finished: RunReport | None) -> None:
-    try:
-        derived.rebuild(library.database, library.clock.now(), finished)
-    except OSError as error:
-        raise ConfigError(f"database/: cannot be written: {error.strerror}; free the disk or make database/ writable") from error
-
-
-def commit(library: Library, stop: threading.Event) -> Published:
-    """`dailies commit`: publish the records as they are, with what failed pushes left behind."""
-    deadline = Deadline.after(library.clock, COMMIT_RESERVE_S * 2, stop)
-    library.publisher.refresh(deadline)
-    return _publish(library, "database: by hand", report.new_run_id(library.clock.now()), deadline)
-
-
-def _runner(library: Library, kit: Kit, watcher: Watcher, collector: Collector, checkpoints: Checkpoints | None) -> Runner:
+def _runner(library: Library, kit: Kit, watcher: Watcher, collector: Collector) -> Runner:
     media, transfers = jobs(library), library.settings.run.transfers
     return Runner(
         kit=kit,
@@ -202,7 +203,6 @@ def _runner(library: Library, kit: Kit, watcher: Watcher, collector: Collector, 
         workers=media + transfers,
         clean_text=library.clean_text,
         sha256_lock=threading.Lock(),
-        on_tick=checkpoints.tick if checkpoints else lambda: None,
         commit_reserve_s=commit_reserve_s(library),
     )
 
@@ -237,9 +237,9 @@ def _code(collector: Collector, error: DailiesError | None, *, is_cancelled: boo
 def _write(library: Library, wanted: Wanted, finished: RunReport, stop: threading.Event, *, is_cancelled: bool) -> None:
     """The report beside the records where one changed, else in `work/` only; then the derived files and the commit."""
     commits = _commits(library, wanted)
-    deadline = Deadline.after(library.clock, COMMIT_RESERVE_S * 2, stop)
-    head = library.repository.head() if commits else None
-    changed = library.database.saves > 0 or (commits and bool(library.repository.changed_on_disk(head, deadline)))
+    deadline = Deadline.after(library.clock, sharing.COMMIT_LIMIT_S, stop)
+    known = library.publisher.tip or library.repository.head() if commits else None  # others' records are not this run's
+    changed = library.database.saves > 0 or (commits and bool(library.repository.changed_on_disk(known, deadline)))
     month = finished.started_at[:7]
     place = library.database.folder / "runs" / month / f"{finished.run_id}.json" if changed else library.work / "last-run.json"
     _write_report(place, finished)
@@ -247,13 +247,14 @@ def _write(library: Library, wanted: Wanted, finished: RunReport, stop: threadin
         return
     if not commits:
         if changed:
-            _rebuild(library, finished)
+            sharing.rebuild(library, finished)
         if not library.repository.exists():
             log.warning("not committed: %s is not in a git repository", library.root)
         return
     try:
-        message = report.commit_message(finished)
-        log.info("git: %s", _publish(library, message, finished.run_id, deadline, finished if changed else None).message)
+        order = sharing.order(library, report.commit_title(finished), finished.run_id, finished)
+        order = replace(order, heartbeat_s=library.settings.git.heartbeat)
+        log.info("git: %s", library.publisher.publish(order, deadline).message)
     except PushFailed as error:
         _write_report(place, finished.model_copy(update={"push": error.state}))
         raise
@@ -281,14 +282,20 @@ class Planned:
 
 def dry_run(library: Library, wanted: Wanted) -> tuple[list[Planned], list[Path]]:
     """(the queue in order, with the steps that are needed; inbox files that would be queued). Touches nothing."""
-    kit, now = _kit(library), library.clock.now()
+    kit = _kit(library)
     planned: list[Planned] = []
     deadline = Deadline.after(library.clock, library.settings.run.time_limit)
     for video in policy.in_order(video for video in library.database.videos() if policy.is_open(video)):
         job = Job(kit, WorkFolder(library.work / video.id), deadline, lambda same: same, lambda _: None)
         names = tuple(step.name.value for step in STEPS if step.is_needed(video, job))
-        due = policy.is_due(video, now)
         is_over_limit = wanted.limit is not None and len([one for one in planned if not one.note]) >= wanted.limit
-        note = f"not before {video.next_attempt_at}" if not due else "over the limit" if is_over_limit else ""
+        note = _why_not(library, wanted, video) or ("over the limit" if is_over_limit else "")
         planned.append(Planned(video, () if note else names, note))
     return planned, intake.unknown(inbox.search(library.inbox).media, library.desk(deadline))
+
+
+def _why_not(library: Library, wanted: Wanted, video: Video) -> str:
+    now = library.clock.now()
+    if policy.is_claimed(video, now) and video.claim is not None:
+        return f"in the hands of run {video.claim.run_id}"
+    return "" if wanted.force or policy.is_due(video, now) else f"not before {video.next_attempt_at}"

@@ -23,9 +23,24 @@ def is_due(video: Video, now: datetime) -> bool:
     return video.next_attempt_at is None or parse_timestamp(video.next_attempt_at) <= now
 
 
+def is_claimed(video: Video, now: datetime, besides: str = "") -> bool:
+    """Whether another run owns it at this moment (design, rule 9)."""
+    return video.claim is not None and video.claim.run_id != besides and parse_timestamp(video.claim.until) > now
+
+
+def is_takeable(video: Video, now: datetime, run_id: str = "", *, is_forced: bool = False) -> bool:
+    """Open, due (or forced), and no other run's."""
+    return is_open(video) and (is_forced or is_due(video, now)) and not is_claimed(video, now, run_id)
+
+
 def in_order(videos: Iterable[Video]) -> list[Video]:
     """Oldest first; ids break ties, so that every run has the same order."""
     return sorted(videos, key=lambda video: (video.created_at, video.id))
+
+
+def queue(videos: Iterable[Video], now: datetime, *, is_forced: bool = False) -> list[Video]:
+    """What a run may take, in its order."""
+    return in_order(video for video in videos if is_takeable(video, now, is_forced=is_forced))
 
 
 def estimate_s(video: Video) -> float:
@@ -78,7 +93,7 @@ def _last_error(video: Video, step: StepName | None, error: DailiesError, messag
 
 def _ended(video: Video, state: State, step: StepName | None, error: DailiesError, message: str, now: datetime) -> Video:
     record = _last_error(video, step, error, message, "given up; `dailies retry` starts it anew", now)
-    return video.with_(state=state, last_error=record, next_attempt_at=None)
+    return video.with_(state=state, last_error=record, next_attempt_at=None, claim=None)
 
 
 def after_crash(video: Video, step: StepName | None, now: datetime) -> Video:
@@ -108,7 +123,7 @@ def after_optional_failure(video: Video, step: StepName, duration_s: float, mess
 
 
 def finished(video: Video) -> Video:
-    return video.with_(state=State.DONE, next_attempt_at=None, last_error=None)
+    return video.with_(state=State.DONE, next_attempt_at=None, last_error=None, claim=None)
 
 
 def retried(video: Video) -> Video:

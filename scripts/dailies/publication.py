@@ -3,22 +3,27 @@
 import contextlib
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from dailies import atomic
-from dailies.clock import Deadline
+from dailies.claims import Claims
+from dailies.clock import Deadline, parse_timestamp
 from dailies.database import Database
-from dailies.errors import Interrupted, NotPublished
+from dailies.errors import DailiesError, Interrupted, NotPublished, OutOfTime
+from dailies.git_door import GitError, Trouble
 from dailies.locks import Single
 from dailies.progress import log
 from dailies.report import PushState
-from dailies.repository import RESCUE, GitError, Repository, Trouble
+from dailies.repository import Repository
+from dailies.rescue import Rescues
 
 CEILINGS_S: Final = (2.0, 4.0, 8.0)  # of the waits after the first, second, third trouble with the network: full jitter below
 LOCK_TIMEOUT_S: Final = 120.0  # a checkpoint at work is waited for
+STATUS: Final = "database/status.json"
+RESCUE_S: Final = 30.0  # kept of a publication's time for saving what could not be pushed
 RACE_CEILINGS_S: Final = (0.5, 1.0, 2.0, 4.0)  # somebody was faster: soon again, the later the more there are of us
 
 
@@ -41,6 +46,19 @@ def wait_ceiling(trouble: Trouble, count: int, retries: int) -> float | None:
     return CEILINGS_S[min(count, len(CEILINGS_S)) - 1]
 
 
+@dataclass(frozen=True)
+class Order:
+    """What is to be published. `rebuild` makes the derived files from the merged records."""
+
+    message: str
+    run_id: str
+    rebuild: Callable[[], None]
+    edits: Mapping[str, Callable[[bytes], bytes]]  # files beside the database with a part of ours
+    claims: Claims | None = None
+    heartbeat_s: float = 0  # a commit without a changed record where the last one is older; 0 = none
+    is_kept: bool = True  # tried again after trouble with the network, and saved where nothing helps
+
+
 class PushFailed(NotPublished):
     """Not published; `state` is for the run report."""
 
@@ -57,24 +75,29 @@ class Publisher:
     database: Database
     work: Path
     clean_text: Callable[[str], str] = str
-    _left: list[Callable[[], None]] = field(default_factory=list)  # removes what was rescued, once it is published
+    tip: str | None = None  # what the remote had when it was asked last
     jitter: Callable[[float], float] = field(default=lambda ceiling: random.uniform(0, ceiling))  # noqa: S311 -- no secret
 
-    def publish(self, message: str, run_id: str, rebuild: Callable[[], None], deadline: Deadline) -> Published:
-        """`rebuild` makes the derived files from the merged records. Raises PushFailed (after a rescue was tried), Interrupted."""
+    @cached_property
+    def rescues(self) -> Rescues:
+        return Rescues(self.repository, self.work)
+
+    def publish(self, order: "Order", deadline: Deadline) -> Published:
+        """Raises PushFailed (after a rescue was tried), Interrupted."""
         with Single(self.work / "publish.lock").held(LOCK_TIMEOUT_S):
-            attempt = _Attempt(self, message, rebuild, deadline)  # what is checked out is read under the lock
-            if not self._has_remote():
+            attempt = _Attempt(self, order, deadline.sooner(RESCUE_S))  # what is checked out is read under the lock
+            if not self.has_remote():
                 return self._commit_here(attempt)
             try:
                 published = self._until_pushed(attempt)
-            except GitError as error:
-                raise self._rescued(attempt, run_id, error) from error
-            while self._left:
-                self._left.pop()()
+            except (GitError, OutOfTime) as error:
+                attempt.deadline = deadline
+                raise self._rescued(attempt, error) from error
+            self.rescues.forget(deadline)
             return published
 
-    def _has_remote(self) -> bool:
+    def has_remote(self) -> bool:
+        """Whether others can write this database too."""
         settings = self.repository.settings
         return settings.push and settings.remote in self.repository.remotes()
 
@@ -97,7 +120,7 @@ class Publisher:
                 attempt.failed(error)
                 if error.trouble is Trouble.NETWORK and attempt.has_arrived():
                     return attempt.arrived()
-                ceiling = wait_ceiling(error.trouble, attempt.count(error.trouble), self.repository.settings.push_retries)
+                ceiling = wait_ceiling(error.trouble, attempt.count(error.trouble), attempt.retries)
                 if ceiling is None:
                     raise
                 self._wait(attempt, ceiling)
@@ -111,30 +134,18 @@ class Publisher:
             attempt.deadline.clock.sleep(min(0.1, remaining))
             remaining -= 0.1
 
-    def _rescued(self, attempt: "_Attempt", run_id: str, error: GitError) -> "PushFailed":
-        """A branch of its own, else a bundle and a JSON backup: the next run imports whichever there is."""
+    def _rescued(self, attempt: "_Attempt", error: DailiesError) -> "PushFailed":
+        """What could not be pushed is saved: the next run takes it in."""
+        if not attempt.order.is_kept:
+            return PushFailed(str(error), attempt.state)
         if attempt.commit is None:  # the remote could not even be asked: saved on top of what is here
             attempt.commit = attempt.commit_on(attempt.head)
         if attempt.commit is None:
             return PushFailed(str(error), attempt.state)
-        branch = f"{RESCUE}{run_id}"
-        try:
-            self.repository.push(attempt.commit, branch, attempt.deadline)
-            backup = f"branch {branch}"
-        except GitError:
-            path = self.work / "rescue" / f"{run_id}.bundle"
-            self.repository.bundle(attempt.commit, path, attempt.deadline)
-            atomic.write(path.with_suffix(".json"), self._backup(attempt))
-            backup = str(path.relative_to(self.work.parent))
+        backup = self.rescues.save(attempt.commit, attempt.tip, attempt.order.run_id, attempt.deadline)
         attempt.state = attempt.state.model_copy(update={"backup": backup})
         log.warning("git: saved as %s; the next run takes it in", backup)
         return PushFailed(f"{error}; saved as {backup}", attempt.state)
-
-    def _backup(self, attempt: "_Attempt") -> bytes:
-        base = self.repository.merge_base(attempt.commit, attempt.tip)
-        changed = self.repository.changed(base, attempt.commit or "", attempt.deadline)
-        records = self.repository.contents(attempt.commit, sorted(changed))
-        return json.dumps([json.loads(content) for content in records.values()], ensure_ascii=False, indent=2).encode() + b"\n"
 
     # -- taking in what others have published
 
@@ -154,47 +165,31 @@ class Publisher:
 
     def refresh(self, deadline: Deadline) -> None:
         """Before a run: the records as the remote has them, and what failed pushes left. Trouble is only told: work can begin."""
-        if not self._has_remote():
+        if not self.has_remote():
             return
         head = self.repository.head()
         try:
-            tip = self.repository.fetch(deadline)
-            if tip is not None:
-                self.take_in(self.repository.merge_base(head, tip), tip, deadline)
-            self._import_rescues(head, deadline)
+            self.tip = self.repository.fetch(deadline)
+            if self.tip is not None:
+                self.take_in(self.repository.merge_base(head, self.tip), self.tip, deadline)
+            commits = self.rescues.commits(deadline)
+            for commit in commits:
+                self.take_in(self.repository.merge_base(head, commit), commit, deadline)
+            if commits:
+                log.info("git: took in %d rescued pushes", len(commits))
         except NotPublished as error:
             log.warning("%s", error)
-
-    def _import_rescues(self, head: str | None, deadline: Deadline) -> None:
-        repository = self.repository
-        branches = repository.remote_branches(f"{RESCUE}*", deadline)
-        commits = [repository.fetch(deadline, name) for name in branches]
-        bundles = sorted((self.work / "rescue").glob("*.bundle"))
-        commits += [repository.unbundle(path, deadline) for path in bundles]
-        for commit in filter(None, commits):
-            self.take_in(repository.merge_base(head, commit), commit, deadline)
-        if commits:
-            log.info("git: took in %d rescued pushes", len(commits))
-            self._left.append(lambda: self._forget(branches, bundles, deadline))
-
-    def _forget(self, branches: Iterable[str], bundles: Iterable[Path], deadline: Deadline) -> None:
-        for name in branches:
-            with contextlib.suppress(GitError):  # another run was faster
-                self.repository.delete_remote_branch(name, deadline)
-        for path in bundles:
-            path.with_suffix(".json").unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
 
 
 class _Attempt:
     """One publication, with what has been tried."""
 
-    def __init__(self, publisher: Publisher, message: str, rebuild: Callable[[], None], deadline: Deadline) -> None:
+    def __init__(self, publisher: Publisher, order: Order, deadline: Deadline) -> None:
         self._publisher = publisher
-        self._rebuild = rebuild
         self._repository = publisher.repository
-        self._message = message
+        self.order = order
         self.deadline = deadline
+        self.retries = self._repository.settings.push_retries if order.is_kept else 0
         self.state = PushState()
         self.head = self._repository.head()
         self.base: str | None = None  # what the records on disk are known to contain, after the first merge
@@ -204,12 +199,16 @@ class _Attempt:
 
     def once(self) -> Published:
         """Fetch, merge, rebuild, validate, commit, push. Raises GitError."""
-        repository, publisher = self._repository, self._publisher
+        repository, publisher, claims = self._repository, self._publisher, self.order.claims
         self.tip = repository.fetch(self.deadline)
+        if claims:
+            claims.withdraw()
         if self.tip is not None:
             publisher.take_in(self.base or repository.merge_base(self.head, self.tip), self.tip, self.deadline)
             publisher.restore_missing(self.tip, self.deadline)
             self.base = self.tip
+        if claims:
+            claims.stake()
         self.commit = None
         is_ahead = self.tip is None or (self.head is not None and repository.merge_base(self.head, self.tip) == self.tip)
         parent = self.head if is_ahead else self.tip
@@ -224,13 +223,29 @@ class _Attempt:
         return self.arrived()
 
     def commit_on(self, parent: str | None) -> str | None:
-        """None where no record differs from `parent`: derived files alone are no reason for a commit."""
-        if not self._repository.changed_on_disk(parent, self.deadline):
+        """None where no record differs from `parent`: derived files alone are no reason for a commit, but for a heartbeat."""
+        order = self.order
+        is_changed = bool(self._repository.changed_on_disk(parent, self.deadline))
+        if not is_changed and not self._lacks_heartbeat(parent):
             return None
-        self._rebuild()
-        return self._repository.commit(parent, self._message, self.deadline)
+        order.rebuild()
+        message = order.message if is_changed else f"database: heartbeat (run {order.run_id})"
+        before = self._repository.contents(parent, order.edits)
+        edits = {path: order.edits[path](content) for path, content in before.items()}
+        return self._repository.commit(
+            parent, message, {path: new for path, new in edits.items() if new != before[path]}, self.deadline
+        )
+
+    def _lacks_heartbeat(self, parent: str | None) -> bool:
+        content = self._repository.contents(parent, [STATUS]).get(STATUS, b"")
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            age = self.deadline.clock.now() - parse_timestamp(json.loads(content)["at"])
+            return 0 < self.order.heartbeat_s <= age.total_seconds()
+        return False  # nothing has ever been published
 
     def arrived(self) -> Published:
+        if self.order.claims:
+            self.order.claims.confirm()
         self._advance(self.commit)
         commit = self.commit or ""
         remote = self._repository.settings.remote

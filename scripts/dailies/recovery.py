@@ -14,6 +14,7 @@ from dailies.space import Space
 from dailies.steps import WorkFolder
 
 _MARK = "step.json"
+_RUN_ID = "run-id"
 _ID = re.compile(ID_PATTERN)
 
 
@@ -62,6 +63,19 @@ def work_folders(work: Path) -> list[Path]:
     return sorted(path for path in work.iterdir() if path.is_dir() and _ID.fullmatch(path.name)) if work.is_dir() else []
 
 
+def note_run(work: Path, run_id: str) -> None:
+    """Which run is at work here, so that the next one knows whose claims are free should it die."""
+    work.mkdir(exist_ok=True)
+    (work / _RUN_ID).write_text(run_id, "utf-8")
+
+
+def _last_run(work: Path) -> str:
+    try:
+        return (work / _RUN_ID).read_text("utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
 def recover(database: Database, space: Space, work: Path, sweep: tuple[Path, ...], keep_s: float, clock: Clock) -> Recovered:
     """Orphans first: what they still write must not race with what follows."""
     orphans = cleanup.end_orphans(work)
@@ -75,14 +89,18 @@ def recover(database: Database, space: Space, work: Path, sweep: tuple[Path, ...
 def _put_right(database: Database, work: Path, keep_s: float, clock: Clock) -> tuple[int, int]:
     """Videos that a dead run had in hand are queued again, duplicates of nothing too; folders of finished ones go."""
     states = {video.id: video.state for video in database.videos()}
+    last_run, now = _last_run(work), clock.now()
     changed = removed = 0
     for video in list(database.videos()):
         folder = work / video.id
+        if policy.is_claimed(video, now, last_run):  # another machine has it in hand
+            continue
         after = _after(video, folder, states, clock)
+        changed += after is not video
+        if after.claim is not None and after.claim.run_id == last_run:
+            after = after.with_(claim=None)
         if after is not video:
-            database.save(after)
-            states[after.id] = after.state
-            changed += 1
+            states[after.id] = database.save(after, video).state
         unmark_step(WorkFolder(folder))
         cleanup.drop_folder(WorkFolder(folder).tmp)
     for folder in work_folders(work):

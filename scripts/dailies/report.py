@@ -1,11 +1,13 @@
 """What a run did: collected while it goes, then JSON and a line of text."""
 
+import contextlib
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from dailies.clock import parse_timestamp, show_duration, timestamp
@@ -32,6 +34,10 @@ class VideoReport(Record):
     steps: Mapping[StepName, StepReport]
     bytes: int
 
+    def last_error(self) -> str:
+        """Of its last step that had one; empty for none."""
+        return next((step.error for step in reversed(list(self.steps.values())) if step.error), "")
+
 
 class Summary(Record):
     done: int = 0
@@ -45,6 +51,15 @@ class Summary(Record):
 class Retries(Record):
     attempted: int = 0
     succeeded: int = 0
+
+
+class Slot(Record):
+    """A schedule's slot that a run served. `late_s` from when it was due until GitHub fired it; `missed` slots came after it."""
+
+    cron: str
+    due_at: Timestamp
+    late_s: float
+    missed: int
 
 
 class PushState(Record):
@@ -75,6 +90,7 @@ class RunReport(Record):
     put_back: int = 0
     problems: tuple[str, ...] = ()
     push: PushState | None = None
+    slot: Slot | None = None  # of a scheduled run
 
 
 def new_run_id(now: datetime) -> str:
@@ -84,11 +100,14 @@ def new_run_id(now: datetime) -> str:
 class Collector:
     """Takes what happens, from any thread; makes the report at the end."""
 
-    def __init__(self, run_id: str, started: datetime, time_limit_s: float, clean: Callable[[str], str]) -> None:
+    def __init__(
+        self, run_id: str, started: datetime, time_limit_s: float, clean: Callable[[str], str], slot: Slot | None = None
+    ) -> None:
         self.run_id = run_id
         self._started = started
         self._time_limit_s = time_limit_s
         self._clean = clean
+        self._slot = slot
         self._lock = threading.Lock()
         self._steps: dict[str, dict[StepName, StepReport]] = {}
         self._videos: dict[str, Video] = {}
@@ -174,12 +193,21 @@ class Collector:
             mean_recovery_s=round(sum(recoveries) / len(recoveries), 1) if recoveries else None,
             put_back=self._put_back,
             problems=tuple(self._problems),
+            slot=self._slot,
         )
 
     def _video(self, video: Video) -> VideoReport:
         return VideoReport(
             id=video.id, code=video.code, state=video.state, steps=self._steps[video.id], bytes=video.source.size_bytes
         )
+
+
+def newest(paths: Iterable[Path]) -> RunReport | None:
+    """The last run of those whose reports can be read; their files are named by the time of their start."""
+    for path in sorted(paths, key=lambda path: path.name, reverse=True):
+        with contextlib.suppress(OSError, ValueError):
+            return RunReport.model_validate_json(path.read_bytes())
+    return None
 
 
 def sentence(report: RunReport) -> str:
@@ -201,7 +229,8 @@ def status_of(collector: Collector, *, is_cancelled: bool, has_problem: bool) ->
     return RunStatus.COMPLETED_WITH_ERRORS if collector.has_failures or has_problem else RunStatus.COMPLETED
 
 
-def commit_message(report: RunReport) -> str:
+def commit_title(report: RunReport) -> str:
+    """What changed: `database: 3 done, 1 failed`."""
     summary: Mapping[str, Any] = report.summary.model_dump()
     said = ", ".join(f"{summary[name]} {name}" for name in ("done", "failed", "duplicate") if summary[name])
-    return f"database: {said or 'queue updated'} (run {report.run_id})"
+    return f"database: {said or 'queue updated'}"

@@ -1,76 +1,28 @@
-"""Git: what the database needs of it, each command in a group of its own under its own limit. GitPython is used here only."""
+"""What the database needs of git: who has which records, committing beside the work tree, pushing, moving the branch along."""
 
 import contextlib
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from git import GitCommandError, GitCommandNotFound, InvalidGitRepositoryError, NoSuchPathError, Repo
+from git import GitCommandError, Repo
 
 from dailies.clock import Deadline
 from dailies.config import Git, environment
 from dailies.errors import ConfigError, NotPublished
+from dailies.git_door import SAFE, GitError, command, found, opened
 from dailies.locks import Single
-from dailies.process import OWNER_VARIABLE, output_of, owner_tag
 
 NOTE: Final = "git-is-writing"
-RESCUE: Final = "rescue/"
-FALLBACK_NAME: Final = "dailies"
-FALLBACK_EMAIL: Final = "dailies@localhost"
-_QUIET: Final = {"GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "LC_ALL": "C"}  # never ask, never open an editor
+# GitHub shows commits of this author as those of its own Actions (the account's number is public)
+FALLBACK_NAME: Final = "github-actions[bot]"
+FALLBACK_EMAIL: Final = "41898282+github-actions[bot]@users.noreply.github.com"
 _NO_HOOKS: Final = ("-c", "core.hooksPath=/dev/null")  # hooks and signing are for people's commits
-_REMOTE_COMMANDS: Final = frozenset({"push", "fetch", "ls-remote"})
 _INDEX_TIMEOUT_S: Final = 60.0
-_SAFE: Final = "the records are safe on this disk"
-
-
-class Trouble(StrEnum):
-    """What to do after a command that failed."""
-
-    RACE = "race"  # somebody was faster: merge and push again
-    NETWORK = "network"  # may pass: again after a while
-    REFUSED = "refused"  # a person must act
-    LOCAL = "local"  # this repository itself
-
-
-# From git's and GitHub's own messages; the first that matches decides (facts/actions 2.4).
-_RACE: Final = "non-fast-forward|fetch first|cannot lock ref|failed to update ref|incorrect old value|stale info"
-_REFUSED: Final = (
-    "denied| 403| 401|protected branch|GH001|GH006|GH013|authentication failed|could not read username|hook declined"
-    "|file size limit|remote rejected|not allowed to push"
-)
-_NETWORK: Final = (
-    "could not resolve|unable to access|not appear to be a git|timed out|connection|early eof|hung up|returned error: 5"
-    "|took longer|could not read from remote|disconnect|sideband|broken pipe|rpc failed"
-)
-_SIGNS: Final = ((Trouble.RACE, _RACE), (Trouble.REFUSED, _REFUSED), (Trouble.NETWORK, _NETWORK))
-_REMEDIES: Final = {
-    Trouble.RACE: "others push all the time: run again",
-    Trouble.REFUSED: "give this user or token write access to the branch, or set [git] branch to one it may write",
-    Trouble.NETWORK: "look whether the remote can be reached, then run again",
-    Trouble.LOCAL: "look at `git status`",
-}
-
-
-def trouble_of(said: str) -> Trouble:
-    """Which kind of trouble git's words mean."""
-    return next((trouble for trouble, signs in _SIGNS if re.search(signs, said, re.IGNORECASE)), Trouble.LOCAL)
-
-
-class GitError(NotPublished):
-    """A git command that failed, with what to do next."""
-
-    def __init__(self, name: str, said: str, *, was_ended: bool = False) -> None:
-        self.was_ended = was_ended  # by us, so that it may have left its locks
-        words = " ".join(said.split()).removeprefix("stderr: ").strip("'")
-        found = trouble_of(words)
-        # what a remote command says in other words is tried again rather than given up
-        self.trouble = Trouble.NETWORK if found is Trouble.LOCAL and name in _REMOTE_COMMANDS else found
-        super().__init__(f"git {name}: {words}: {_REMEDIES[self.trouble]}; {_SAFE}")
 
 
 @dataclass(frozen=True)
@@ -85,35 +37,6 @@ class Repository:
         return self.root / "work"
 
     # -- doors
-
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[Repo]:
-        """Opened briefly: GitPython leaks processes in long ones."""
-        try:
-            repo = Repo(self.root, search_parent_directories=True)
-        except (InvalidGitRepositoryError, NoSuchPathError) as error:
-            raise ConfigError(f"{self.root}: not in a git repository; `git init` it, or run with --no-commit") from error
-        try:
-            with repo.git.custom_environment(**_QUIET, **{OWNER_VARIABLE: owner_tag(self._work)}):
-                yield repo
-        except GitCommandNotFound as error:
-            raise ConfigError("git: cannot be started; install git") from error
-        except GitCommandError as error:
-            raise GitError(str(error.command[-1]), str(error.stderr) or f"exit code {error.status}") from error
-        finally:
-            repo.close()
-
-    def _run(self, repo: Repo, deadline: Deadline, limit_s: float, *arguments: str) -> str:
-        """One git command in a group of its own, ended after its limit or on a stop. Raises GitError, Interrupted."""
-        name = next(word for word in arguments if not word.startswith("-") and "=" not in word)
-        limited = deadline.within(limit_s, lambda: GitError(name, f"took longer than {limit_s:.0f} s", was_ended=True))
-        running = repo.git.execute(["git", *arguments], as_process=True, start_new_session=True)  # lives as long as this name
-        child = running.proc
-        assert child is not None, "it was just started"
-        out, err = output_of(child, limited)
-        if child.returncode != 0:
-            raise GitError(name, err.decode("utf-8", "replace").strip() or f"exit code {child.returncode}")
-        return str(out.decode("utf-8", "surrogateescape"))
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[None]:
@@ -138,7 +61,7 @@ class Repository:
         if not note.exists() or not self.exists():
             return 0
         since = note.stat().st_mtime
-        with self._open() as repo:
+        with opened(self.root, self._work) as repo:
             folders = {Path(repo.git_dir), Path(repo.common_dir)}
             branch = "" if repo.head.is_detached else f"refs/heads/{repo.active_branch.name}.lock"
         names = ["index.lock", "HEAD.lock", *filter(None, [branch])]
@@ -152,35 +75,34 @@ class Repository:
     # -- what is where
 
     def exists(self) -> bool:
-        try:
-            Repo(self.root, search_parent_directories=True).close()
-        except (InvalidGitRepositoryError, NoSuchPathError):
-            return False
-        return True
+        repo = found(self.root)
+        if repo is not None:
+            repo.close()
+        return repo is not None
 
     def remotes(self) -> list[str]:
-        with self._open() as repo:
+        with opened(self.root, self._work) as repo:
             return [remote.name for remote in repo.remotes]
 
     def head(self) -> str | None:
         """The checked-out commit; None before the first."""
-        with self._open() as repo:
+        with opened(self.root, self._work) as repo:
             return repo.head.commit.hexsha if repo.head.is_valid() else None
 
     def branch(self) -> str:
         """The branch that the database is published to. Raises NotPublished when none is checked out and none is set."""
         if self.settings.branch:
             return self.settings.branch
-        with self._open() as repo:
+        with opened(self.root, self._work) as repo:
             if repo.head.is_detached:
-                raise NotPublished(f"git: no branch is checked out; check one out or set [git] branch; {_SAFE}")
+                raise NotPublished(f"git: no branch is checked out; check one out or set [git] branch; {SAFE}")
             return repo.active_branch.name
 
     def remote_branches(self, pattern: str, deadline: Deadline) -> dict[str, str]:
         """Name to commit of the branches of the remote that match, asked of the remote itself."""
-        with self._open() as repo:
+        with opened(self.root, self._work) as repo:
             reference = f"refs/heads/{pattern}"
-            said = self._run(repo, deadline, self.settings.fetch_limit, "ls-remote", self.settings.remote, reference)
+            said = command(repo, deadline, self.settings.fetch_limit, "ls-remote", self.settings.remote, reference)
         pairs = (line.split("\t", 1) for line in said.splitlines() if "\t" in line)
         return {name.removeprefix("refs/heads/"): commit for commit, name in pairs}
 
@@ -193,36 +115,36 @@ class Repository:
         if name not in self.remote_branches(name, deadline):
             return None
         known = f"refs/remotes/{self.settings.remote}/{name}"
-        with self._open() as repo:
+        with opened(self.root, self._work) as repo:
             what = ["--quiet", "--no-tags", self.settings.remote, f"+refs/heads/{name}:{known}"]
-            self._run(repo, deadline, self.settings.fetch_limit, "fetch", *what)
+            command(repo, deadline, self.settings.fetch_limit, "fetch", *what)
             return str(repo.git.rev_parse("--verify", known))
 
     def merge_base(self, one: str | None, other: str | None) -> str | None:
         if one is None or other is None:
             return None
-        with self._open() as repo, contextlib.suppress(GitCommandError):
+        with opened(self.root, self._work) as repo, contextlib.suppress(GitCommandError):
             return str(repo.git.merge_base(one, other)) or None
         return None
 
     def changed(self, base: str | None, commit: str, deadline: Deadline) -> set[str]:
         """Records that differ between two commits; all of `commit`'s where there is no base."""
-        with self._open() as repo:
+        with opened(self.root, self._work) as repo:
             spec = f"{self._database(repo)}/videos"
             if base is None:
-                said = self._run(repo, deadline, self.settings.diff_limit, "ls-tree", "-rz", "--name-only", commit, "--", spec)
+                said = command(repo, deadline, self.settings.diff_limit, "ls-tree", "-rz", "--name-only", commit, "--", spec)
             else:
                 options = ["--name-only", "-z", "--no-renames", base, commit, "--", spec]
-                said = self._run(repo, deadline, self.settings.diff_limit, "diff", *options)
+                said = command(repo, deadline, self.settings.diff_limit, "diff", *options)
             return self._relative(repo, said)
 
     def changed_on_disk(self, base: str | None, deadline: Deadline) -> set[str]:
         """Records whose file on disk is not that of `base`: changed, new or gone."""
-        with self._open() as repo, self._private_index(repo, base, deadline):
+        with opened(self.root, self._work) as repo, self._private_index(repo, base, deadline):
             spec = f"{self._database(repo)}/videos"
             limit = self.settings.diff_limit
-            known = self._run(repo, deadline, limit, "diff-files", "--name-only", "-z", "--", spec)
-            new = self._run(repo, deadline, limit, "ls-files", "--others", "--exclude-standard", "-z", "--", spec)
+            known = command(repo, deadline, limit, "diff-files", "--name-only", "-z", "--", spec)
+            new = command(repo, deadline, limit, "ls-files", "--others", "--exclude-standard", "-z", "--", spec)
             return self._relative(repo, known + new)
 
     def contents(self, commit: str | None, paths: Iterable[str]) -> dict[str, bytes]:
@@ -230,12 +152,28 @@ class Repository:
         if commit is None:
             return {}
         found: dict[str, bytes] = {}
-        with self._open() as repo:
+        with opened(self.root, self._work) as repo:
             tree = repo.commit(commit).tree
             for path in paths:
                 with contextlib.suppress(KeyError):
                     found[path] = tree[self._inside(repo, path)].data_stream.read()
         return found
+
+    def untracked(self, paths: Iterable[str], deadline: Deadline) -> list[str]:
+        """Those files of the library that a clone would not have."""
+        wanted = list(paths)
+        if not wanted:
+            return []
+        with opened(self.root, self._work) as repo:
+            inside = {self._inside(repo, path): path for path in wanted}
+            said = command(repo, deadline, self.settings.diff_limit, "ls-files", "-z", "--", *inside)
+        return [path for name, path in inside.items() if name not in said.split("\0")]
+
+    def size_bytes(self) -> int:
+        """What its objects take on this disk."""
+        with opened(self.root, self._work) as repo:
+            said = dict(line.split(": ", 1) for line in str(repo.git.count_objects("-v")).splitlines())
+        return 1024 * (int(said["size"]) + int(said["size-pack"]))
 
     def committed(self, path: Path) -> bytes | None:
         """The content of a file in the last commit; None where it has none."""
@@ -245,32 +183,44 @@ class Repository:
 
     # -- writing
 
-    def commit(self, parent: str | None, message: str, deadline: Deadline) -> str | None:
+    def commit(self, parent: str | None, message: str, edits: Mapping[str, bytes], deadline: Deadline) -> str | None:
         """`database/` as it is on disk on top of `parent`, as a commit that nothing points to yet; None where it changes nothing.
 
-        By a private index: neither HEAD, nor the index, nor any file is touched.
+        `edits`: other files of `parent` with new content. By a private index: neither HEAD, nor the index, nor any file is touched.
         """
         limits = self.settings
-        with self._open() as repo, self._private_index(repo, parent, deadline):
-            self._run(repo, deadline, limits.add_limit, *_NO_HOOKS, "add", "--all", "--", self._database(repo))
-            tree = self._run(repo, deadline, limits.commit_limit, "write-tree").strip()
+        with opened(self.root, self._work) as repo, self._private_index(repo, parent, deadline):
+            command(repo, deadline, limits.add_limit, *_NO_HOOKS, "add", "--all", "--", self._database(repo))
+            for path, content in edits.items():
+                self._put(repo, parent, path, content, deadline)
+            tree = command(repo, deadline, limits.commit_limit, "write-tree").strip()
             if parent is not None and tree == str(repo.git.rev_parse(f"{parent}^{{tree}}")):
                 return None
             above = [] if parent is None else ["-p", parent]
             with repo.git.custom_environment(**self._author(repo)):
                 options = [tree, *above, "--no-gpg-sign", "-m", message]
-                return self._run(repo, deadline, limits.commit_limit, "commit-tree", *options).strip()
+                return command(repo, deadline, limits.commit_limit, "commit-tree", *options).strip()
+
+    def _put(self, repo: Repo, parent: str | None, path: str, content: bytes, deadline: Deadline) -> None:
+        """New content of a file of `parent`, with its mode, into the index that is in use."""
+        name = self._inside(repo, path)
+        with tempfile.TemporaryFile() as file:
+            file.write(content)
+            file.seek(0)
+            blob = repo.git.hash_object("-w", "--stdin", istream=file)
+        entry = f"{repo.commit(parent).tree[name].mode:o},{blob},{name}"
+        command(repo, deadline, self.settings.add_limit, "update-index", "--cacheinfo", entry)
 
     def push(self, commit: str, branch: str, deadline: Deadline) -> None:
         """Plain, never forced. Raises GitError."""
-        with self._open() as repo:
+        with opened(self.root, self._work) as repo:
             what = ["--quiet", self.settings.remote, f"{commit}:refs/heads/{branch}"]
-            self._run(repo, deadline, self.settings.push_limit, "push", *what)
+            command(repo, deadline, self.settings.push_limit, "push", *what)
 
     def delete_remote_branch(self, branch: str, deadline: Deadline) -> None:
-        with self._open() as repo:
+        with opened(self.root, self._work) as repo:
             what = ["--quiet", "--delete", self.settings.remote, f"refs/heads/{branch}"]
-            self._run(repo, deadline, self.settings.push_limit, "push", *what)
+            command(repo, deadline, self.settings.push_limit, "push", *what)
 
     def advance(self, old: str | None, new: str, deadline: Deadline) -> bool:
         """Move the checked-out branch from `old` to `new`, which must follow it; whether that was possible.
@@ -280,7 +230,7 @@ class Repository:
         """
         if old is not None and self.merge_base(old, new) != old:
             return False
-        with self._open() as repo, self._noted():
+        with opened(self.root, self._work) as repo, self._noted():
             if repo.head.is_detached or repo.active_branch.name != self.branch():
                 return False
             limit = self.settings.commit_limit
@@ -288,23 +238,23 @@ class Repository:
             others: set[str] = set()
             if old is not None:
                 options = ["--name-only", "-z", "--no-renames", old, new, "--", ".", f":(exclude){database}"]
-                others = set(filter(None, self._run(repo, deadline, limit, "diff", *options).split("\0")))
+                others = set(filter(None, command(repo, deadline, limit, "diff", *options).split("\0")))
             touched = self._touched(repo, old, others, deadline)
-            self._run(repo, deadline, limit, "update-ref", "-m", "dailies: database", "HEAD", new, *([old] if old else []))
-            self._run(repo, deadline, limit, "reset", "-q", "--", database)
+            command(repo, deadline, limit, "update-ref", "-m", "dailies: database", "HEAD", new, *([old] if old else []))
+            command(repo, deadline, limit, "reset", "-q", "--", database)
             present = {path for path in others - touched if self._has(repo, new, path)}
             if present:
-                self._run(repo, deadline, limit, *_NO_HOOKS, "checkout", "-q", new, "--", *sorted(present))
+                command(repo, deadline, limit, *_NO_HOOKS, "checkout", "-q", new, "--", *sorted(present))
             gone = others - touched - present
             if gone:
-                self._run(repo, deadline, limit, "rm", "-q", "--ignore-unmatch", "--", *sorted(gone))
+                command(repo, deadline, limit, "rm", "-q", "--ignore-unmatch", "--", *sorted(gone))
             return True
 
     def _touched(self, repo: Repo, old: str | None, paths: set[str], deadline: Deadline) -> set[str]:
         """Those that a person changed, staged or not."""
         if not paths or old is None:
             return set()
-        said = self._run(
+        said = command(
             repo, deadline, self.settings.diff_limit, "status", "--porcelain", "-z", "--no-renames", "--", *sorted(paths)
         )
         return {entry[3:] for entry in said.split("\0") if entry}
@@ -312,22 +262,22 @@ class Repository:
     def bundle(self, commit: str, path: Path, deadline: Deadline) -> None:
         """Everything of `commit` that the remote is not known to have, as one file."""
         reference = "refs/dailies/rescue"
-        with self._open() as repo:
+        with opened(self.root, self._work) as repo:
             repo.git.update_ref(reference, commit)
             known = [f"^{reference.commit.hexsha}" for remote in repo.remotes for reference in remote.refs]
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._run(repo, deadline, self.settings.push_limit, "bundle", "create", "-q", str(path), reference, *known)
+            command(repo, deadline, self.settings.push_limit, "bundle", "create", "-q", str(path), reference, *known)
             repo.git.update_ref("-d", reference)
 
     def unbundle(self, path: Path, deadline: Deadline) -> str:
         """The commit that a bundle was made of, with all that it needs."""
-        with self._open() as repo:
-            said = self._run(repo, deadline, self.settings.fetch_limit, "bundle", "unbundle", str(path))
+        with opened(self.root, self._work) as repo:
+            said = command(repo, deadline, self.settings.fetch_limit, "bundle", "unbundle", str(path))
             return said.split()[0]
 
     def begin(self, remote: Path, message: str) -> None:
         """The first commit of a new repository, of everything in it, connected to `remote` (for the demo)."""
-        with self._open() as repo, repo.git.custom_environment(**self._author(repo)):
+        with opened(self.root, self._work) as repo, repo.git.custom_environment(**self._author(repo)):
             repo.git.add("--all")
             repo.git.commit("--no-verify", "--no-gpg-sign", "--quiet", "--message", message)
             repo.create_remote(self.settings.remote, str(remote))
@@ -351,12 +301,12 @@ class Repository:
         with self._noted(), repo.git.custom_environment(GIT_INDEX_FILE=str(index)):
             what = ["--empty"] if commit is None else ["-m", commit]
             try:
-                self._run(repo, deadline, self.settings.add_limit, "read-tree", *what)
+                command(repo, deadline, self.settings.add_limit, "read-tree", *what)
             except GitError:  # an index that a dead run left half written, or with conflicts of the person's merge
                 index.unlink(missing_ok=True)
-                self._run(repo, deadline, self.settings.add_limit, "read-tree", *what[-1:])
+                command(repo, deadline, self.settings.add_limit, "read-tree", *what[-1:])
             with contextlib.suppress(GitError):  # exits 1 for every file that differs
-                self._run(repo, deadline, self.settings.add_limit, "update-index", "-q", "--refresh")
+                command(repo, deadline, self.settings.add_limit, "update-index", "-q", "--refresh")
             yield
 
     def _has(self, repo: Repo, commit: str, path: str) -> bool:
@@ -375,7 +325,7 @@ class Repository:
         return {name.removeprefix(prefix) for name in said.split("\0") if name.endswith(".json")}
 
     def _author(self, repo: Repo) -> Mapping[str, str]:
-        """Settings, else git's own, else `dailies`: an empty home works."""
+        """Settings, else git's own, else the bot of GitHub Actions: an empty home works."""
         name = self.settings.author_name or _configured(repo, "user.name", "GIT_AUTHOR_NAME") or FALLBACK_NAME
         email = self.settings.author_email or _configured(repo, "user.email", "GIT_AUTHOR_EMAIL") or FALLBACK_EMAIL
         return {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email, "GIT_COMMITTER_NAME": name, "GIT_COMMITTER_EMAIL": email}
@@ -391,6 +341,18 @@ def _configured(repo: Repo, key: str, variable: str) -> str:
     with contextlib.suppress(GitCommandError):
         return str(repo.git.config("--get", key))
     return ""
+
+
+def origin_of(folder: Path) -> tuple[str, str] | None:
+    """(address of `origin` without credentials, commit) of the repository that a folder is in; None where it has none."""
+    repo = found(folder)
+    if repo is None:
+        return None
+    try:
+        url = next((remote.url for remote in repo.remotes if remote.name == "origin"), None)
+        return (re.sub(r"(?<=://)[^/@]+@", "", url), repo.head.commit.hexsha) if url and repo.head.is_valid() else None
+    finally:
+        repo.close()
 
 
 def create(root: Path, *, bare: bool = False) -> None:

@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -40,22 +40,19 @@ class Runner:
     on_tick: Callable[[], None] = lambda: None  # called a few times a second, for checkpoints
     commit_reserve_s: float = 0.0  # of the run's time, kept behind the deadline for committing
 
-    def queue(self) -> list[Video]:
-        """Open videos that are due, oldest first."""
-        now = self.kit.clock.now()
-        return policy.in_order(video for video in self.database.videos() if policy.is_open(video) and policy.is_due(video, now))
-
-    def run(self, deadline: Deadline, limit: int | None = None) -> None:
+    def run(self, queue: Iterable[Video], deadline: Deadline, limit: int | None = None) -> None:
         """Until the queue is taken, the time is over or a stop. Raises ConfigError and what is a bug, after all have ended."""
         self.database.index()  # before there are threads
-        waiting = deque(self.queue())
+        waiting = deque(queue)
         started = 0
         with ThreadPoolExecutor(self.workers, thread_name_prefix="video") as pool:
             active: set[Future[None]] = set()
             try:
                 while waiting or active:
                     while waiting and len(active) < self.workers and started != limit and not deadline.stop.is_set():
-                        video = waiting.popleft()
+                        video = self._as_it_is(waiting.popleft())
+                        if video is None:
+                            continue
                         if policy.may_start(video, deadline.remaining() + self.commit_reserve_s, self.kit.settings):
                             active.add(pool.submit(self._process, video, deadline))
                             started += 1
@@ -72,6 +69,18 @@ class Runner:
                 raise
             finally:
                 self.collector.skipped(len(waiting))
+
+    def _as_it_is(self, queued: Video) -> Video | None:
+        """The record by now; None where another run has taken or finished the video, or a person has removed it."""
+        try:
+            video = self.database.load(queued.id)
+        except ConfigError:  # blocked meanwhile: the run's end tells
+            return None
+        if policy.is_open(video) and not policy.is_claimed(video, self.kit.clock.now(), self.collector.run_id):
+            return video
+        log.info("video=%s left to others: state=%s", video.id, video.state)
+        self.collector.skipped()
+        return None
 
     def _tell_not_started(self, video: Video) -> None:
         self.collector.skipped()

@@ -1,11 +1,14 @@
 """`dailies init`: a new library, without ever overwriting anything."""
 
+import json
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from dailies import __version__, repository, summary
 from dailies.errors import ConfigError
-from dailies.generate import schemas, settings_toml
+from dailies.generate import schemas, settings_toml, workflow
 
 IGNORED: Final = (
     "/work/",
@@ -34,7 +37,36 @@ class Written:
     missing_ignores: tuple[str, ...]
 
 
-def files() -> dict[str, bytes]:
+REQUIREMENTS: Final = "requirements-dailies.txt"
+SET_UP: Final = f"python3 -m venv .venv && .venv/bin/pip install --quiet --requirement {REQUIREMENTS}"
+README: Final = f"""# {{}}
+
+A library of Dailies: queued videos are checked, converted, published and recorded as JSON below `database/`.
+
+{summary.BEGIN}
+{summary.END}
+"""
+
+
+def _installed_from() -> tuple[str, str] | None:
+    """(address, commit) as pip has recorded it (PEP 610); None where it was not installed from git."""
+    try:
+        said = json.loads(metadata.distribution("dailies").read_text("direct_url.json") or "{}")
+        return said["url"], said["vcs_info"]["commit_id"]
+    except (metadata.PackageNotFoundError, KeyError, ValueError):
+        return None
+
+
+def requirement() -> str:
+    """Where this very program came from, for pip on another machine: the commit that it was installed or is run from."""
+    found = _installed_from() or repository.origin_of(Path(__file__).resolve().parent)
+    if found is None or not found[0].startswith("https://"):
+        return f"dailies=={__version__}  # or from its repository: dailies @ git+https://…@COMMIT"
+    return f"dailies @ git+{found[0]}@{found[1]}"
+
+
+def files(name: str) -> dict[str, bytes]:
+    """What a new library called `name` holds."""
     ignore = (
         "# what dailies keeps on this machine only; take out the media lines to commit media with Git LFS\n"
         + "\n".join(IGNORED)
@@ -45,6 +77,9 @@ def files() -> dict[str, bytes]:
         "dailies.toml": settings_toml().encode(),
         ".gitignore": ignore.encode(),
         ".gitattributes": ATTRIBUTES.encode(),
+        ".github/workflows/batch.yml": workflow(REQUIREMENTS, SET_UP).encode(),
+        REQUIREMENTS: f"# what .github/workflows/batch.yml installs\n{requirement()}\n".encode(),
+        "README.md": README.format(name).encode(),
         "media/inbox/.gitkeep": b"",
         **schema,
     }
@@ -55,7 +90,7 @@ def init(folder: Path) -> Written:
     new: list[str] = []
     kept: list[str] = []
     try:
-        for name, content in files().items():
+        for name, content in files(folder.resolve().name).items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             try:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -9,9 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from dailies import actions
 from dailies.clock import show_duration
 from dailies.model import StepName, Video
-from dailies.progress import LogWatcher
+from dailies.progress import LogWatcher, log
 from dailies.redact import RedactingFormatter, Redactor, loggable, plain
 from dailies.steps import STEPS
 
@@ -26,16 +28,25 @@ _COLOURS = {
 }
 
 
+BLOCK = "block"  # of a log record: text that is a command to GitHub's runner
+
+
 class StderrHandler(logging.Handler):
     """Writes to what stderr is at that moment: Rich puts itself in between while bars are shown."""
 
+    def __init__(self, mask: Redactor) -> None:
+        super().__init__()
+        self.mask = mask
+
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        block = getattr(record, BLOCK, None)  # lines for GitHub's runner, whole: nobody else's come in between
+        text = self.format(record) if block is None else "\n".join(map(self.mask, block.splitlines()))
+        print(text, file=sys.stderr, flush=True)
 
 
 def set_up_logging(level: int, redactor: Redactor) -> None:
     """One handler on the package's logger; calling again replaces it."""
-    handler = StderrHandler()
+    handler = StderrHandler(redactor)
     layout = "%(levelname)s %(name)s: %(message)s" if level <= logging.DEBUG else "%(message)s"
     handler.setFormatter(RedactingFormatter(redactor, layout))
     logger = logging.getLogger("dailies")
@@ -58,6 +69,24 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for row in texts:
         drawn.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
     console.print(drawn)
+
+
+class GroupWatcher(LogWatcher):
+    """For GitHub's log: a line when a step begins, and all about a video folded away in a group once it ends."""
+
+    def __init__(self) -> None:
+        self._lines: defaultdict[str, list[str]] = defaultdict(list)
+
+    def step_started(self, video: Video, step: StepName) -> None:
+        log.info("video=%s step=%s", video.id, step)
+
+    def step_ended(self, video: Video, step: StepName, duration_s: float, error: str | None) -> None:
+        self._lines[video.id].append(f"{step}: {show_duration(duration_s)}{f': {error}' if error else ''}")
+
+    def video_ended(self, video: Video) -> None:
+        facts = [f"{name}: {value}" for name, value in lines_of(video)]
+        lines = [*self._lines.pop(video.id, ()), *facts]
+        log.info("%s", video.state, extra={BLOCK: actions.group(f"{video.code}: {video.state}", lines)})
 
 
 class BarWatcher(LogWatcher):

@@ -27,12 +27,17 @@ _ON_PATHS: Final = frozenset({"open", "os.rename", "os.remove", "os.mkdir", "os.
 _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-class Hook:
-    """Counts the acts of each phase, and ends this process at the chosen one."""
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    def __init__(self, root: Path, phase: str | None, at: int) -> None:
+
+class Hook:
+    """Counts the acts of each phase, and ends this process (or does what else it is told) at the chosen one."""
+
+    def __init__(self, root: Path, phase: str | None, at: int, then: Callable[[], None] = die) -> None:
         self._root = root
-        self._fatal = (phase, at)
+        self._chosen = (phase, at)
+        self._then = then
         self._phase = "start"
         self._lock = threading.Lock()
         self.acts: dict[str, list[str]] = {}
@@ -45,8 +50,9 @@ class Hook:
             self._phase = self._now(act)
             done = self.acts.setdefault(self._phase, [])
             done.append(act)
-            if (self._phase, len(done)) == self._fatal:
-                os.kill(os.getpid(), signal.SIGKILL)
+            is_chosen = (self._phase, len(done)) == self._chosen
+        if is_chosen:
+            self._then()
 
     def _act(self, event: str, arguments: tuple[Any, ...]) -> str | None:
         if event == "subprocess.Popen":

@@ -16,10 +16,10 @@ import pytest
 from dailies import repository, scaffold
 from dailies.checkpoint import Checkpoints
 from dailies.clock import Deadline, SystemClock
+from dailies.git_door import Trouble, trouble_of
 from dailies.library import Library
-from dailies.pipeline import commit
-from dailies.publication import PushFailed
-from dailies.repository import Trouble, trouble_of
+from dailies.publication import Order, PushFailed
+from dailies.sharing import commit
 from integration.kill_driver import ended, hanging, hung, is_alive, program, running, wait_until
 from support import ROOT, FakeClock, Shelf, variables
 
@@ -247,7 +247,7 @@ _WRITER = """
 import os, sys, threading
 from pathlib import Path
 from dailies.library import Library
-from dailies.pipeline import commit
+from dailies.sharing import commit
 from dailies import intake
 from dailies.clock import Deadline, SystemClock
 
@@ -453,6 +453,7 @@ def test_a_record_that_changed_on_the_remote_after_the_run_began_is_merged_at_it
     publish(other)
 
     # without the refresh that a run begins with
-    shelf.open().publisher.publish("end of a run", "20260101T000000Z-000000", lambda: None, Deadline.after(SystemClock(), 60))
+    order = Order("end of a run", "20260101T000000Z-000000", lambda: None, {})
+    shelf.open().publisher.publish(order, Deadline.after(SystemClock(), 60))
 
     assert on_remote(shelf)[video_id]["metadata"]["tags"] == ["mine", "theirs"]

@@ -42,11 +42,13 @@ def assert_interrupted(shelf: Shelf, finished: Finished) -> None:
     """Exit 130, nothing left, nothing counted, a true report on disk; committing is the next run's."""
     assert finished.code == Exit.INTERRUPTED, finished.err
     assert_nothing_is_left(shelf)
-    counted = [(record["state"], record["retry_count"], record["interruptions"]) for record in shelf.records().values()]
-    assert set(counted) == {("queued", 0, 0)}
+    fields = ("state", "retry_count", "interruptions", "claim")
+    counted = [tuple(record[field] for field in fields) for record in shelf.records().values()]
+    assert set(counted) == {("queued", 0, 0, None)}
     reports = [json.loads(path.read_text("utf-8")) for path in shelf.root.glob("database/runs/*/*.json")]
     assert [(report["status"], report["summary"]["remaining"]) for report in reports] == [("cancelled", len(counted))]
-    assert shelf.git("log", "--format=%s") == "dailies init"
+    subjects = shelf.git("log", "--format=%s").splitlines()
+    assert [subject.partition(" (run")[0] for subject in subjects] == ["database: queue claimed", "dailies init"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)

@@ -5,8 +5,8 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dailies.git_door import Trouble
 from dailies.publication import CEILINGS_S, wait_ceiling
-from dailies.repository import Trouble
 
 
 @settings(max_examples=200, deadline=None)

@@ -128,7 +128,7 @@ class _Stage:
             clean_text=str,
             sha256_lock=threading.Lock(),
         )
-        runner.run(deadline)
+        runner.run(policy.queue(self.database.videos(), self.clock.now()), deadline)
         return watcher.begun, collector.report(RunStatus.COMPLETED, self.clock.now(), 0).summary.skipped
 
     def left_behind(self) -> list[str]:

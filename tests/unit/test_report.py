@@ -6,7 +6,7 @@ import pytest
 
 from dailies.clock import timestamp
 from dailies.model import LastError, Source, State, StepName, StepStatus, Video
-from dailies.report import Collector, RunReport, RunStatus, Summary, commit_message, new_run_id, sentence, status_of
+from dailies.report import Collector, RunReport, RunStatus, Summary, commit_title, new_run_id, sentence, status_of
 from support import FakeClock
 
 
@@ -170,11 +170,11 @@ def test_a_commit_names_what_became_of_the_videos_and_the_run(collector: Collect
     taken(collector, clock, 1, State.DONE)
     taken(collector, clock, 2, State.DUPLICATE)
 
-    assert commit_message(made(collector, clock)) == "database: 1 done, 1 duplicate (run run-1)"
+    assert commit_title(made(collector, clock)) == "database: 1 done, 1 duplicate"
 
 
 def test_a_commit_of_queued_videos_only_says_so(collector: Collector, clock: FakeClock) -> None:
-    assert commit_message(made(collector, clock)) == "database: queue updated (run run-1)"
+    assert commit_title(made(collector, clock)) == "database: queue updated"
 
 
 def test_run_ids_sort_by_time_and_never_repeat(clock: FakeClock) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dailies import atomic, copying
 from dailies.clock import Deadline
-from dailies.errors import Category, Transient
+from dailies.errors import Category, ConfigError, Transient
 from dailies.hosts.host import Receipt
 from dailies.model import Kind
 
@@ -50,6 +50,13 @@ class FolderHost(BaseModel):
             return None
         except OSError as error:
             raise Transient(f"{target}: cannot be read: {error.strerror}; check its permissions", Category.HOST) from error
+
+    def preflight(self, deadline: Deadline) -> str:  # noqa: ARG002 -- others wait for an answer
+        folder = self.root / self.path
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise ConfigError(f"{existing}: cannot be written; make it a folder that this user may write")
+        return f"{folder} can be written"
 
     def sweep_folders(self) -> tuple[Path, ...]:
         return (self.root / self.path,)

@@ -27,5 +27,8 @@ class Host(Protocol):
     def find(self, video_id: str, kind: Kind, sha256: str, deadline: Deadline) -> Receipt | None:
         """What the host has of these bytes: asked before anything is sent again after a lost answer."""
 
+    def preflight(self, deadline: Deadline) -> str:
+        """Ask by the cheapest call whether an upload would be let in; a line for people."""
+
     def sweep_folders(self) -> tuple[Path, ...]:
         """Local folders in which a dead run may have left temporary files."""

@@ -14,6 +14,9 @@ __all__ = ["SOURCES", "Fetcher", "fetcher"]
 class Fetcher(Protocol):
     """Each call raises Waiting (not reachable from here), SourceGone, VideoError or Transient."""
 
+    def is_here(self, source: Source) -> bool:
+        """Whether a fetch can begin on this machine; where not it would raise Waiting."""
+
     def fetch(self, source: Source, target: Path, deadline: Deadline) -> None:
         """Bring the bytes to `target`, which is the work folder's own."""
 

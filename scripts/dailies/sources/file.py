@@ -9,6 +9,7 @@ from dailies import copying
 from dailies.clock import Deadline
 from dailies.errors import Category, SourceGone, Transient, VideoError, Waiting
 from dailies.model import Source, file_identity, path_to_uri, uri_to_path
+from dailies.sources import lfs
 
 
 def uri_of(path: Path, root: Path) -> str:
@@ -21,6 +22,11 @@ def uri_of(path: Path, root: Path) -> str:
 @dataclass(frozen=True)
 class FileSource:
     root: Path
+
+    def is_here(self, source: Source) -> bool:
+        """What has gone from the library is here: it is known to be gone."""
+        path = self.root / uri_to_path(source.uri)
+        return (os.path.lexists(path) or not os.path.isabs(uri_to_path(source.uri))) and not lfs.is_pointer(path)
 
     def fetch(self, source: Source, target: Path, deadline: Deadline) -> None:
         """Copies or reflinks; the copy must be what was queued, else VideoError `changed`."""
@@ -80,6 +86,8 @@ class FileSource:
     def _check(self, path: Path, source: Source) -> None:
         if not path.is_file():
             raise VideoError(f"{source.original_name}: is no longer a file; queue the file itself", Category.CHANGED)
+        if lfs.is_pointer(path):
+            raise Waiting(f"{source.original_name}: {lfs.REMEDY}", Category.UNREACHABLE)
         try:
             identity, _ = file_identity(path, source.uri)
         except OSError as error:

@@ -10,6 +10,7 @@ from typing import Final
 import psutil
 
 from dailies.clock import Clock
+from dailies.sources import lfs
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,10 @@ class Found:
 
     media: tuple[Path, ...]
     left: tuple[tuple[Path, str], ...]
+
+    def pointers(self) -> list[Path]:
+        """Of what is left alone: Git LFS has the files elsewhere."""
+        return [path for path, why in self.left if why == lfs.REMEDY]
 
 
 def search(folder: Path) -> Found:
@@ -53,6 +58,8 @@ def search(folder: Path) -> Found:
                 continue
             if not Path(os.path.realpath(path)).is_relative_to(inside):
                 left.append((path, "is a link out of the folder; copy the file here or add it by its own path"))
+            elif lfs.is_pointer(path):
+                left.append((path, lfs.REMEDY))
             elif os.path.isfile(path):
                 media.append(path)
     return Found(tuple(media), tuple(left))
