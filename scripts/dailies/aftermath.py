@@ -1,6 +1,6 @@
 """After a run, whatever happened: the page that people see, the issues, the schedule kept alive (`dailies report`)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from dailies import derived, github, issues, report, summary
@@ -47,13 +47,16 @@ def settle(library: Library, plan_result: str, run_result: str, run_id: str) -> 
     fault = _fault(plan_result, run_result, run_id)
     if fault:
         yield fault
-    try:
-        if wanted.issues:
-            issues.synchronise(library.database.videos(), library.work, deadline)
-        if wanted.keepalive:
-            github.enable_workflow(library.work, deadline)
-    except Unavailable as error:
-        yield str(error)
+    duties: list[Callable[[], object]] = []
+    if wanted.issues:
+        duties.append(lambda: issues.synchronise(library.database.videos(), library.work, deadline))
+    if wanted.keepalive:
+        duties.append(lambda: github.enable_workflow(library.work, deadline))
+    for duty in duties:  # one that is refused does not keep the next from being done
+        try:
+            duty()
+        except Unavailable as error:
+            yield str(error)
 
 
 def _fault(plan_result: str, run_result: str, run_id: str) -> str:

@@ -24,6 +24,7 @@ class Claims:
     run_id: str
     life_s: float  # a machine lost without a trace frees its videos after this; renewed once less than half of it is left
     batch: int  # videos claimed ahead
+    limit: int | None = None  # videos that the run takes in all
     _queue: list[str] = field(default_factory=list)
     _staked: dict[str, Claim | None] = field(default_factory=dict)  # not confirmed yet; with the claim that was there before
     _ours: set[str] = field(default_factory=set)
@@ -39,6 +40,8 @@ class Claims:
         with self._lock:
             for video_id, before in self._staked.items():
                 self._put(video_id, before)
+                if before is None or before.run_id != self.run_id:
+                    self._ours.discard(video_id)
             self._staked.clear()
 
     def stake(self) -> None:
@@ -53,6 +56,8 @@ class Claims:
                 if video is None or not policy.is_takeable(video, now, self.run_id, is_forced=True):
                     self._queue.remove(video_id)
                     continue
+                if self.limit is not None and len(self._ours | {video_id}) > self.limit:
+                    return
                 held += 1
                 if not self._is_fresh(video.claim):
                     self._staked[video_id] = video.claim

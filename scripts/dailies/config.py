@@ -165,7 +165,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     for part in path[:-1]:
         annotation = model.model_fields[part].annotation
         model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else model
-    known = [key for key, field in model.model_fields.items() if field.description or model is Settings]
+    told = [key for key, field in model.model_fields.items() if field.description]
+    known = told or list(model.model_fields)
     nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.0)
     return f"{where}: {name}: unknown key; the nearest known one is {nearest[0]}"
 

@@ -2,17 +2,20 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from dailies import atomic, schedule, summary
-from dailies.clock import timestamp
+from dailies.clock import parse_timestamp, timestamp
 from dailies.database import Database, Glance
-from dailies.model import Kind, State, Video
-from dailies.report import RunReport
+from dailies.errors import ConfigError
+from dailies.model import Kind, State, Timestamp, Video
+from dailies.report import RunReport, Slot
 
 NEWEST: Final = 1000
 
@@ -113,13 +116,40 @@ def _status(counts: _Counts, last_run: Any, slot: Any, now: datetime) -> dict[st
     }
 
 
+class _Schedule(Slot):
+    started_at: Timestamp
+
+
+class _LastRun(BaseModel):
+    status: str
+    finished_at: Timestamp
+
+
+class _Status(BaseModel):
+    """The shape of status.json that others may rely on."""
+
+    at: Timestamp
+    videos: Mapping[str, int]
+    queue_depth: int
+    failures_by_category: Mapping[str, int]
+    schedule: _Schedule | None = None
+    last_run: _LastRun | None = None
+
+
 def read_status(folder: Path) -> dict[str, Any]:
     """The last written status.json; empty where there is none or it cannot be read, as it is rebuilt anyway."""
     try:
-        content = json.loads((folder / "status.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        content = (folder / "status.json").read_text("utf-8")
+        known = _Status.model_validate_json(content)
+        moments = [known.at, *([known.last_run.finished_at] if known.last_run else [])]
+        if known.schedule:
+            schedule.next_due(known.schedule.cron, parse_timestamp(known.schedule.due_at))
+            moments.append(known.schedule.started_at)
+        for moment in moments:
+            parse_timestamp(moment)
+    except (OSError, ValueError, ConfigError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return dict(json.loads(content))
 
 
 def _slot(report: RunReport | None) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -131,9 +132,9 @@ def _workflow(library: Library) -> Iterator[Check]:
     """The workflow hands over only those secrets that it names."""
     path = library.root / WORKFLOW
     if path.is_file():
-        text = path.read_text("utf-8", "replace")
+        text = re.sub(r"(^|\s)#.*", "", path.read_text("utf-8", "replace"))  # a comment hands over nothing
         for name in sorted(library.settings.secret_names()):
-            if name not in text:
+            if not re.search(rf"\b{re.escape(name)}\b", text):
                 yield Check(
                     "workflow", "warning", f"{WORKFLOW} does not hand over {name}; add `{name}: ${{{{ secrets.{name} }}}}` to env"
                 )

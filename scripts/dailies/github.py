@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dailies.clock import Deadline, parse_timestamp
 from dailies.config import environment
-from dailies.errors import ConfigError, DailiesError
+from dailies.errors import ConfigError, DailiesError, OutOfTime, Transient
 from dailies.process import run
+
+LIMIT_S: Final = 30.0  # of one call
 
 
 class Unavailable(DailiesError):
@@ -37,9 +39,9 @@ def api(
         values = [(name, value)] if isinstance(value, str) else [(f"{name}[]", one) for one in value]
         argv += [word for key, one in values for word in ("--raw-field", f"{key}={one}")]
     try:
-        said = run(argv, deadline, work=work)
-    except ConfigError as error:
-        raise Unavailable(f"github: {error}") from error
+        said = run(argv, deadline.within(LIMIT_S, lambda: Unavailable(f"github: {path}: no answer in {LIMIT_S:.0f} s")), work=work)
+    except (ConfigError, Transient, OutOfTime) as error:
+        raise Unavailable(f"github: {path}: {error}") from error
     if said.code != 0:
         raise Unavailable(f"github: {method} {path}: {said.last_words()}; give the job that permission and GH_TOKEN")
     try:

@@ -6,13 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
 from dailies import github, summary
 from dailies.clock import Deadline
+from dailies.github import Unavailable
 from dailies.model import State, Video
 
 LABEL: Final = "dailies"
 SHOWN: Final = 50
+MESSAGE_CHARS: Final = 120  # GitHub takes 65,536 in a body, and a character may become six
 _MARK: Final = "<!-- dailies:failure={} -->"
+
+
+class Issue(BaseModel):
+    """What of an issue the API tells matters here."""
+
+    number: int
+    body: str | None = None
+    pull_request: Any = None
 
 
 @dataclass(frozen=True)
@@ -33,25 +45,30 @@ def failing(videos: Iterable[Video]) -> dict[str, list[Video]]:
     return found
 
 
-def changes(failed: Mapping[str, list[Video]], issues: Iterable[Mapping[str, Any]]) -> list[Change]:
+def changes(failed: Mapping[str, list[Video]], issues: Iterable[Issue]) -> list[Change]:
     """What makes the open issues say what is: `issues` as the API lists them, others than ours are left alone."""
-    open_ = {_category(str(issue.get("body") or "")): issue for issue in issues if "pull_request" not in issue}
+    open_ = {_category(issue.body or ""): issue for issue in issues if issue.pull_request is None}
     found: list[Change] = []
     for category, videos in sorted(failed.items()):
         known, body = open_.get(category), _body(category, videos)
         if known is None:
             found.append(Change(None, {"title": f"Videos that fail: {category}", "body": body, "labels": (LABEL,)}))
-        elif known["body"] != body:
-            found.append(Change(known["number"], {"body": body}))
+        elif known.body != body:
+            found.append(Change(known.number, {"body": body}))
     for category, issue in sorted(open_.items()):
         if category and category not in failed:
-            found.append(Change(issue["number"], {"state": "closed"}, "No video fails with this any more."))
+            found.append(Change(issue.number, {"state": "closed"}, "No video fails with this any more."))
     return found
 
 
 def synchronise(videos: Iterable[Video], work: Path, deadline: Deadline) -> int:
     """How many issues changed. Raises Unavailable, Interrupted."""
-    wanted = changes(failing(videos), github.api(f"issues?labels={LABEL}&state=open&per_page=100", work, deadline))
+    answer = github.api(f"issues?labels={LABEL}&state=open&per_page=100", work, deadline)
+    try:
+        issues = TypeAdapter(list[Issue]).validate_python(answer)
+    except ValidationError as error:
+        raise Unavailable(f"github: the list of issues is none: {error.error_count()} faults") from error
+    wanted = changes(failing(videos), issues)
     for change in wanted:
         if change.comment:
             github.api(f"issues/{change.number}/comments", work, deadline, method="POST", fields={"body": change.comment})
@@ -72,7 +89,7 @@ def _body(category: str, videos: list[Video]) -> str:
     lines += ["| video | since | why |", "| --- | --- | --- |"]
     for video in sorted(videos, key=lambda one: one.id)[:SHOWN]:
         at, message = (video.last_error.at, video.last_error.message) if video.last_error else ("", "")
-        lines.append(f"| <code>{video.id}</code> | {at} | <code>{summary.text(message)}</code> |")
+        lines.append(f"| <code>{video.id}</code> | {at} | <code>{summary.text(message[:MESSAGE_CHARS])}</code> |")
     if len(videos) > SHOWN:
         lines.append(f"| … and {len(videos) - SHOWN} more | | |")
     return "\n".join(

@@ -125,7 +125,7 @@ def _run_alone(
     stop: threading.Event,
 ) -> Result:
     collector.begin()
-    claims = sharing.claims_of(library, collector.run_id) if _commits(library, wanted) else None
+    claims = sharing.claims_of(library, collector.run_id, wanted.limit) if _commits(library, wanted) else None
     error: DailiesError | None = None
     try:
         log.info("recovered: %s", recover_library(library))
@@ -154,10 +154,9 @@ def _work(library: Library, wanted: Wanted, runner: Runner, claims: Claims | Non
     if claims is None:
         runner.run(queue, deadline, wanted.limit)
         return
-    ours = [video for video in queue if _may_begin(library, video)][: wanted.limit]
-    claims.want(ours)
+    claims.want(ours := [video for video in queue if _may_begin(library, video)])
     checkpoints = sharing.checkpoints(library, runner.collector, claims, deadline.stop)
-    if ours and library.publisher.has_remote():
+    if ours and wanted.limit != 0 and library.publisher.has_remote():
         sharing.claim(library, claims, deadline)
     try:
         replace(runner, on_tick=checkpoints.tick).run(queue, deadline, wanted.limit)

@@ -75,7 +75,7 @@ class Publisher:
     database: Database
     work: Path
     clean_text: Callable[[str], str] = str
-    tip: str | None = None  # what the remote had when it was asked last
+    tip: str | None = None  # what the remote had when it was asked last: the records on disk contain it
     jitter: Callable[[float], float] = field(default=lambda ceiling: random.uniform(0, ceiling))  # noqa: S311 -- no secret
 
     @cached_property
@@ -192,7 +192,7 @@ class _Attempt:
         self.retries = self._repository.settings.push_retries if order.is_kept else 0
         self.state = PushState()
         self.head = self._repository.head()
-        self.base: str | None = None  # what the records on disk are known to contain, after the first merge
+        self.base = publisher.tip  # what the records on disk are known to contain
         self.tip: str | None = None
         self.commit: str | None = None
         self._network_failures = 0
@@ -206,7 +206,7 @@ class _Attempt:
         if self.tip is not None:
             publisher.take_in(self.base or repository.merge_base(self.head, self.tip), self.tip, self.deadline)
             publisher.restore_missing(self.tip, self.deadline)
-            self.base = self.tip
+            publisher.tip = self.base = self.tip
         if claims:
             claims.stake()
         self.commit = None
@@ -246,6 +246,7 @@ class _Attempt:
     def arrived(self) -> Published:
         if self.order.claims:
             self.order.claims.confirm()
+        self._publisher.tip = self.commit
         self._advance(self.commit)
         commit = self.commit or ""
         remote = self._repository.settings.remote

@@ -20,7 +20,7 @@ def slot(cron: str, fired: datetime, previous: datetime | None) -> Slot:
     GitHub reads cron lines. Raises ConfigError for no cron line.
     """
     passed = _between(cron, max(previous, fired - LOOK_BACK), fired) if previous is not None else []
-    due = passed[0] if passed else next(_slots(cron, fired + timedelta(seconds=1), reverse=True), fired)
+    due = passed[0] if passed else next(_slots(cron, fired.replace(microsecond=0) + timedelta(seconds=1), reverse=True), fired)
     late_s = round((fired - due).total_seconds(), 1)
     return Slot(cron=cron, due_at=timestamp(due), late_s=late_s, missed=max(0, len(passed) - 1))
 

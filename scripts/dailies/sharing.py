@@ -20,11 +20,12 @@ CLAIM_LIMIT_S: Final = 60.0  # of the publication at a run's start
 CLAIM_CHECKPOINTS: Final = 4  # checkpoints that a claim outlives its run; it is renewed at every second one
 
 
-def claims_of(library: Library, run_id: str) -> Claims:
+def claims_of(library: Library, run_id: str, limit: int | None) -> Claims:
     """Far enough ahead that a checkpoint comes before the last of them is begun."""
     git, limits = library.settings.git, library.settings.run
     batch = (limits.jobs or config.cores()) + limits.transfers + 2 * git.checkpoint_videos
-    return Claims(library.database, library.clock, run_id, CLAIM_CHECKPOINTS * git.checkpoint or limits.time_limit, batch)
+    life_s = CLAIM_CHECKPOINTS * git.checkpoint or limits.time_limit
+    return Claims(library.database, library.clock, run_id, life_s, batch, limit)
 
 
 def claim(library: Library, claims: Claims, deadline: Deadline) -> None:

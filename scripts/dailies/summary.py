@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from dailies.clock import show_duration
 from dailies.model import Kind, State, Video
@@ -13,9 +13,11 @@ from dailies.report import RunReport, RunStatus, Slot, VideoReport, sentence
 
 BEGIN: Final = "<!-- dailies:status -->"
 END: Final = "<!-- /dailies:status -->"
+_WELL: Final = {State.DUPLICATE: 1, State.DONE: 2}
 ROWS_BYTES: Final = 900_000  # of the 1 MiB that a step summary may have
 _BLOCK: Final = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}".encode(), re.DOTALL)
 _PUNCTUATION: Final = re.compile(r"[!-,./:-@\[-`{-~]")
+_WEB: Final = re.compile(r"https?://", re.IGNORECASE)
 _SAFE_IN_URL: Final = "/:?&=%#~+,;@!$"
 
 
@@ -26,7 +28,7 @@ def text(outside: str) -> str:
 
 def link(name: str, url: str | None) -> str:
     """A link where the address is one of the web, else the name alone."""
-    if url is None or urlsplit(url).scheme not in {"http", "https"}:
+    if url is None or not _WEB.match(url):
         return text(name)
     return f"[{text(name)}](<{quote(plain(url), safe=_SAFE_IN_URL)}>)"
 
@@ -57,7 +59,7 @@ def _lateness(slot: Slot | None) -> list[str]:
 def _videos(report: RunReport, videos: Mapping[str, Video]) -> list[str]:
     rows: list[tuple[str, ...]] = []
     size = 0
-    for video in sorted(report.videos, key=lambda one: one.state is State.DONE):  # what needs a person comes first
+    for video in sorted(report.videos, key=lambda one: _WELL.get(one.state, 0)):  # what needs a person comes first
         spent = show_duration(sum(step.duration_s for step in video.steps.values()))
         row = (text(video.code), video.state.value, _links(videos.get(video.id)), spent, text(video.last_error()))
         size += sum(len(cell.encode()) + 3 for cell in row)

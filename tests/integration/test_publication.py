@@ -1,5 +1,6 @@
 """Publishing the database: real git, a bare remote, other writers, a remote that refuses or is gone."""
 
+import base64
 import contextlib
 import itertools
 import json
@@ -8,15 +9,16 @@ import signal
 import subprocess
 import sys
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from dailies import repository, scaffold
 from dailies.checkpoint import Checkpoints
 from dailies.clock import Deadline, SystemClock
-from dailies.git_door import Trouble, trouble_of
+from dailies.git_door import GitError, Trouble, trouble_of
 from dailies.library import Library
 from dailies.publication import Order, PushFailed
 from dailies.sharing import commit
@@ -457,3 +459,34 @@ def test_a_record_that_changed_on_the_remote_after_the_run_began_is_merged_at_it
     shelf.open().publisher.publish(order, Deadline.after(SystemClock(), 60))
 
     assert on_remote(shelf)[video_id]["metadata"]["tags"] == ["mine", "theirs"]
+
+
+class _Server(BaseHTTPRequestHandler):
+    """Notes who asks with which credentials, and has nothing."""
+
+    asked: ClassVar[list[str | None]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.headers.get("Authorization"))
+        self.send_error(404)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Not on stderr."""
+
+
+def test_a_workflows_token_goes_to_its_own_server_only_and_is_in_no_message(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        here, there = (f"http://{name}:{server.server_port}" for name in ("127.0.0.1", "localhost"))
+        monkeypatch.setenv("DAILIES_GIT_TOKEN", "a-token-of-the-job")
+        monkeypatch.setenv("GITHUB_SERVER_URL", here)
+        for address in (here, there):
+            shelf.git("remote", "set-url", "origin", f"{address}/someone/library.git")
+            with pytest.raises(GitError) as caught:
+                shelf.open().repository.remote_branches("main", Deadline.after(SystemClock(), 30))
+            assert "a-token-of-the-job" not in str(caught.value)
+        server.shutdown()
+
+    expected = base64.b64encode(b"x-access-token:a-token-of-the-job").decode()
+    assert _Server.asked == [f"basic {expected}", None]
+    assert "a-token" not in (shelf.root / ".git/config").read_text()

@@ -24,6 +24,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 HOURS, MINUTES = st.integers(0, 23), st.integers(0, 59)
 WIDTHS = st.sampled_from(["{}", "{:02d}"])  # `8` and `08`
 MOMENTS = st.integers(0, 4 * 366 * 86_400).map(lambda seconds: START + timedelta(seconds=seconds))
+FINE_MOMENTS = st.builds(lambda moment, fraction: moment + timedelta(microseconds=fraction), MOMENTS, st.integers(0, 999_999))
 LINES = (
     "*/5 * * * *",
     "23 */6 * * *",
@@ -35,6 +36,8 @@ LINES = (
     "15,45 8-18 * * MON-FRI",
 )
 PLAN = "DAILIES_PLAN"
+NO_MOMENT = "2026-99-99T99:99:99Z"
+NO_LINE = {"cron": "daily", "due_at": "2026-01-01T00:00:00Z", "late_s": 0, "missed": 0, "started_at": "2026-01-01T00:00:00Z"}
 
 
 def due(found: Slot) -> datetime:
@@ -92,7 +95,7 @@ def test_of_the_slots_since_the_firing_before_the_first_is_served_and_the_others
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.sampled_from(LINES), MOMENTS, st.none() | MOMENTS)
+@given(st.sampled_from(LINES), FINE_MOMENTS, st.none() | FINE_MOMENTS)
 def test_no_slot_is_due_after_the_run_that_serves_it_was_fired(cron: str, fired: datetime, previous: datetime | None) -> None:
     found = slot(cron, fired, previous)
 
@@ -101,9 +104,6 @@ def test_no_slot_is_due_after_the_run_that_serves_it_was_fired(cron: str, fired:
     assert found.missed >= 0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="schedule.slot: `fired + 1 s` reaches the slot after it where the clock has fractions of a second"
-)
 def test_a_slot_that_comes_within_the_next_second_is_not_served_yet() -> None:
     fired = START + timedelta(hours=11, minutes=59, seconds=59.5)
 
@@ -227,6 +227,12 @@ def made(shelf: Shelf, clock: FakeClock, cron: str = "", **more: Any) -> Plan:
     return planning.make(library, cron, **{"limit": None, "dry_run": False, "force": False, **more})
 
 
+def tell(shelf: Shelf, **more: Any) -> None:
+    """A status.json that says this."""
+    known = {"at": "2026-01-02T03:04:05Z", "videos": {}, "queue_depth": 0, "failures_by_category": {}}
+    (shelf.root / "database/status.json").write_text(json.dumps(known | more))
+
+
 def queue(shelf: Shelf, **changes: Any) -> str:
     """A queued video, changed as a run or a person would; its id."""
     path = shelf.root / "media" / "talk.mp4"
@@ -337,34 +343,48 @@ def test_a_remote_that_is_gone_does_not_keep_a_run_from_starting(shelf: Shelf, c
 
 @pytest.mark.parametrize(
     ("keepalive", "written", "should_run"),
-    [(True, "2026-01-01T03:04:04Z", True), (True, None, True), (True, "2026-01-01T03:04:06Z", False), (False, None, False)],
+    [(True, "2026-01-01T03:04:04Z", True), (True, None, False), (True, "2026-01-01T03:04:06Z", False), (False, None, False)],
 )
 def test_a_silent_library_is_kept_alive_where_that_is_asked_for(
     shelf: Shelf, clock: FakeClock, keepalive: bool, written: str | None, should_run: bool
 ) -> None:
     shelf.set("actions", keepalive=keepalive)
     if written:
-        (shelf.root / "database/status.json").write_text(json.dumps({"at": written}))
+        tell(shelf, at=written)
 
     assert made(shelf, clock).should_run is should_run
 
 
 def test_without_github_the_last_recorded_run_says_what_was_missed(shelf: Shelf, clock: FakeClock) -> None:
-    told = {"schedule": {"started_at": "2026-01-01T12:00:00Z"}}  # it is 03:04:05 on the next day
-    (shelf.root / "database/status.json").write_text(json.dumps(told))
+    last = Slot(cron="30 */6 * * *", due_at="2026-01-01T06:30:00Z", late_s=19_800, missed=0).model_dump()
+    tell(shelf, schedule=last | {"started_at": "2026-01-01T12:00:00Z"})  # it is 03:04:05 on the next day
 
     plan = made(shelf, clock, "30 */6 * * *")
 
     assert (plan.due_at, plan.late_s, plan.missed) == ("2026-01-01T12:30:00Z", 52_445.0, 2)
 
 
-@pytest.mark.xfail(strict=True, reason="planning: a status.json of another shape is not 'rebuilt anyway', it ends plan with exit 3")
-@pytest.mark.parametrize("told", [{"schedule": "daily"}, {"schedule": {"started_at": "yesterday"}}, {"at": 5}])
+UNUSABLE = pytest.mark.xfail(strict=True, reason="derived.read_status takes moments and cron lines that only look like some")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"schedule": "daily"},
+        {"schedule": {"started_at": "yesterday"}},
+        {"at": 5},
+        {"at": "2020"},
+        pytest.param({"at": NO_MOMENT}, marks=UNUSABLE),
+        pytest.param({"schedule": NO_LINE}, marks=UNUSABLE),
+    ],
+)
 def test_a_status_of_another_shape_does_not_keep_a_run_from_starting(shelf: Shelf, clock: FakeClock, told: Any) -> None:
     shelf.set("actions", keepalive=True)
-    (shelf.root / "database/status.json").write_text(json.dumps(told))
+    queue(shelf)
+    tell(shelf, **told)
 
-    assert made(shelf, clock, "30 */6 * * *").should_run
+    assert made(shelf, clock, "30 */6 * * *").reason == "1 queued"
+    assert shelf.cli("status").code == 0
 
 
 @pytest.mark.parametrize(("force", "told"), [("true", "run: forced"), ("", "no run: nothing to do")])
@@ -394,10 +414,7 @@ def test_a_run_obeys_its_plan_and_what_is_said_here_goes_before_it(shelf: Shelf)
     assert {name: told[name] for name in here["slot"]} == here["slot"]
 
 
-UNKNOWN_KEY = pytest.mark.xfail(strict=True, reason="config.explain: IndexError for a model whose fields have no descriptions")
-
-
-@pytest.mark.parametrize("plan", ["{", "[]", '{"should_run": true}', pytest.param('{"limits": 3}', marks=UNKNOWN_KEY)])
+@pytest.mark.parametrize("plan", ["{", "[]", '{"should_run": true}', '{"limits": 3}'])
 def test_a_plan_that_is_none_is_one_line_and_exit_2(shelf: Shelf, plan: str) -> None:
     done = shelf.cli("run", **{PLAN: plan})
 

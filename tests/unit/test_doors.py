@@ -16,7 +16,7 @@ HEAVY = ("av", "numpy", "git", "requests")
 # door -> the modules that may use it
 DOORS = {
     "subprocess": {"process.py"},
-    "git": {"repository.py"},
+    "git": {"git_door.py", "repository.py"},
     "requests": {"http.py"},
     "os.environ": {"config.py"},
     "av": {"media/worker.py"},
