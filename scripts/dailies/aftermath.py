@@ -11,9 +11,9 @@ from dailies.library import Library
 from dailies.report import RunReport
 
 LIMIT_S: Final = 120.0
-_LOST: Final = (
-    "the run ended without a report: it was killed, or its machine was lost. What it had finished at its last checkpoint is in the "
-    "database; the next run goes on from there"
+_SILENT: Final = (
+    "the job Run ended with {} and no run told of itself: its set-up or a check failed, or it was killed; see its log. What was "
+    "published at its last checkpoint is in the database; the next run goes on from there"
 )
 
 
@@ -63,11 +63,11 @@ def _fault(plan_result: str, run_result: str, run_id: str) -> str:
     """What nobody else has told."""
     if plan_result in {"failure", "cancelled"}:
         return f"the plan ended with {plan_result}; see its log"
-    return _LOST if run_result in {"failure", "cancelled"} and not run_id else ""
+    return _SILENT.format(run_result) if run_result in {"failure", "cancelled"} and not run_id else ""
 
 
 def _last_report(library: Library) -> RunReport | None:
     """The newest that is on this disk."""
-    recorded = report.newest(library.database.folder.glob("runs/*/*.json"))
-    unrecorded = report.newest(library.work.glob("last-run.json"))
-    return max(filter(None, (recorded, unrecorded)), key=lambda one: one.started_at, default=None)
+    recorded = report.recent(library.database.folder.glob("runs/*/*.json"))
+    unrecorded = report.recent(library.work.glob("last-run.json"))
+    return max([*recorded, *unrecorded], key=lambda one: one.started_at, default=None)

@@ -1,7 +1,7 @@
 """Checkpoints: a long run publishes its records every few minutes, so that a lost machine costs no more."""
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from dailies.clock import Clock
@@ -11,14 +11,15 @@ from dailies.progress import log
 
 @dataclass
 class Checkpoints:
-    """`tick` is called often and from one thread; `publish` runs in a thread of its own, one at a time."""
+    """`tick` is called often, from one thread; `publish` runs in a thread of its own, one at a time. A bug in it is raised here."""
 
     clock: Clock
     interval_s: float
     videos: int
     finished: Callable[[], int]  # videos so far
     publish: Callable[[], str]  # returns a line for people
-    _thread: threading.Thread | None = None
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="checkpoint"))
+    _running: Future[None] | None = None
     _last_s: float = field(default=-1.0)
     _last_finished: int = 0
 
@@ -27,11 +28,11 @@ class Checkpoints:
         if self._last_s < 0:
             self._last_s = now
         is_due = now - self._last_s >= self.interval_s or finished - self._last_finished >= self.videos
-        if not self.interval_s or not is_due or (self._thread is not None and self._thread.is_alive()):
+        if not self.interval_s or not is_due or (self._running is not None and not self._running.done()):
             return
+        self.wait()
         self._last_s, self._last_finished = now, finished
-        self._thread = threading.Thread(target=self._work, name="checkpoint")
-        self._thread.start()
+        self._running = self._pool.submit(self._work)
 
     def _work(self) -> None:
         try:
@@ -41,5 +42,5 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Until a checkpoint at work has ended; it sees a stop by itself."""
-        if self._thread is not None:
-            self._thread.join()
+        if self._running is not None:
+            self._running.result()

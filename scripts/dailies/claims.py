@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from dailies import policy
 from dailies.clock import Clock, parse_timestamp, timestamp
@@ -25,7 +25,7 @@ class Claims:
     life_s: float  # a machine lost without a trace frees its videos after this; renewed once less than half of it is left
     batch: int  # videos claimed ahead
     limit: int | None = None  # videos that the run takes in all
-    _queue: list[str] = field(default_factory=list)
+    _queue: dict[str, str | None] = field(default_factory=dict)  # id to `next_attempt_at` when the run began
     _staked: dict[str, Claim | None] = field(default_factory=dict)  # not confirmed yet; with the claim that was there before
     _ours: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -33,7 +33,7 @@ class Claims:
     def want(self, videos: Iterable[Video]) -> None:
         """The run's queue, in its order."""
         with self._lock:
-            self._queue = [video.id for video in videos]
+            self._queue = {video.id: video.next_attempt_at for video in videos}
 
     def withdraw(self) -> None:
         """Before a merge: a claim that nobody has seen must not stand against one that was published."""
@@ -53,8 +53,8 @@ class Claims:
                 if held >= self.batch:
                     return
                 video = self._loaded(video_id)
-                if video is None or not policy.is_takeable(video, now, self.run_id, is_forced=True):
-                    self._queue.remove(video_id)
+                if video is None or not self._is_to_come(video, now):
+                    del self._queue[video_id]
                     continue
                 if self.limit is not None and len(self._ours | {video_id}) > self.limit:
                     return
@@ -76,6 +76,11 @@ class Claims:
                 self._put(video_id, None)
             self._staked.clear()
             self._ours.clear()
+
+    def _is_to_come(self, video: Video, now: datetime) -> bool:
+        """A video that this run has put back is tried again by a later one only."""
+        is_put_back = video.next_attempt_at != self._queue[video.id]
+        return not is_put_back and policy.is_takeable(video, now, self.run_id, is_forced=True)
 
     def _is_fresh(self, claim: Claim | None) -> bool:
         if claim is None or claim.run_id != self.run_id:

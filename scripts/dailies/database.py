@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,6 +21,7 @@ from dailies.model import ID_PATTERN, State, Video, readable
 log = logging.getLogger(__name__)
 
 _ID: Final = re.compile(ID_PATTERN)
+_RECORD: Final = re.compile(rf"database/videos/([0-9a-f]{{2}})/{ID_PATTERN}\.json")
 _IN_USE: Final = frozenset({State.QUEUED, State.WORKING, State.DONE})
 Restore = Callable[[Path], bytes | None]  # the committed content of a record, None where there is none
 
@@ -34,6 +35,25 @@ def to_json(record: BaseModel) -> bytes:
 def parse_video(content: bytes) -> Video:
     """Raises ValidationError."""
     return Video.model_validate_json(content)
+
+
+def is_record(path: str) -> bool:
+    """Whether a path of the library is that of a video's record; whatever else lies there is none."""
+    return _RECORD.fullmatch(path) is not None
+
+
+def is_readable(path: str, content: bytes) -> bool:
+    """Whether this is the record that its path promises, of a version that this program knows."""
+    with contextlib.suppress(ValueError):
+        return parse_video(content).id == Path(path).stem
+    return False
+
+
+def _parsed(side: bytes | None) -> Any:
+    """A side of a merge that cannot be read is none: what is known is merged without it."""
+    with contextlib.suppress(ValueError):
+        return json.loads(side) if side else None
+    return None
 
 
 class _Reason(BaseModel):
@@ -128,6 +148,9 @@ class Database:
         changed = 0
         with self._lock.write():
             for path, (base, theirs) in changes.items():
+                if not is_record(path):
+                    log.warning("%s of the remote is not taken: no record has this name", readable(path))
+                    continue
                 changed += self._merge_file(self.path_of(Path(path).stem), base, theirs)
         if changed:
             self._index = None
@@ -223,13 +246,15 @@ class Database:
         ours = self._content(path)
         try:
             self._checked(path.stem, theirs)
-            before, here = (json.loads(content) if content else None for content in (base, ours))
+            before, here = _parsed(base), _parsed(ours)
             video = self._checked(path.stem, json.dumps(merge.merge(before, here, json.loads(theirs))).encode())
         except ValueError as error:
             log.warning("record %s of the remote is not taken: %s", path.stem, _first_line(error))
             return False
         if to_json(video) == ours:
             return False
+        if ours is not None and here is None:
+            self._set_aside(path)
         self._write(path, video)
         return True
 

@@ -15,9 +15,10 @@ from dailies.clock import parse_timestamp, timestamp
 from dailies.database import Database, Glance
 from dailies.errors import ConfigError
 from dailies.model import Kind, State, Timestamp, Video
-from dailies.report import RunReport, Slot
+from dailies.report import RunReport, RunStatus, Slot, recent
 
 NEWEST: Final = 1000
+_LOOKED_AT: Final = 10  # reports of runs, for the last one and the last that was scheduled
 
 
 def combined_entry(video: Video) -> dict[str, Any]:
@@ -82,12 +83,19 @@ def rebuild(database: Database, now: datetime, last_run: RunReport | None) -> No
     _write_pages(database.folder, pages)
     newest = _newest_first(video for page in pages.values() for video in page)
     _write(database.folder / "combined_videos.json", [combined_entry(video) for video in newest[:NEWEST]])
-    known = read_status(database.folder)
-    run = _run_summary(last_run) if last_run else known.get("last_run")
-    slot = _slot(last_run) or known.get("schedule")
-    status = _status(counts, run, slot, now)
+    status = _status(counts, *_last(database.folder, last_run), now)
     _write(database.folder / "status.json", status)
     _write(database.folder / "badge.json", summary.badge(status))
+
+
+def _last(folder: Path, finished: RunReport | None) -> tuple[Any, Any]:
+    """(the last run, the schedule as it was found last) of the run that ends, those that any machine recorded, and status.json."""
+    known = read_status(folder)
+    reports = [*filter(None, [finished]), *recent(folder.glob("runs/*/*.json"), _LOOKED_AT)]
+    runs = [*map(_run_summary, reports), *filter(None, [known.get("last_run")])]
+    slots = filter(None, [*map(_slot, reports), known.get("schedule")])
+    newest = max(runs, key=lambda run: str(run["finished_at"]), default=None)
+    return newest, max(slots, key=lambda slot: str(slot["started_at"]), default=None)
 
 
 def fresh_status(database: Database, now: datetime) -> dict[str, Any]:
@@ -121,7 +129,7 @@ class _Schedule(Slot):
 
 
 class _LastRun(BaseModel):
-    status: str
+    status: RunStatus
     finished_at: Timestamp
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from dailies import actions, config, pipeline, space
+from dailies import actions, config, pipeline, scaffold, space
 from dailies.clock import Deadline
 from dailies.config import HostSettings
 from dailies.errors import ConfigError, DailiesError
@@ -129,15 +129,19 @@ def _preflight(name: str, host: Host, deadline: Deadline) -> Check:
 
 
 def _workflow(library: Library) -> Iterator[Check]:
-    """The workflow hands over only those secrets that it names."""
-    path = library.root / WORKFLOW
-    if path.is_file():
-        text = re.sub(r"(^|\s)#.*", "", path.read_text("utf-8", "replace"))  # a comment hands over nothing
-        for name in sorted(library.settings.secret_names()):
-            if not re.search(rf"\b{re.escape(name)}\b", text):
-                yield Check(
-                    "workflow", "warning", f"{WORKFLOW} does not hand over {name}; add `{name}: ${{{{ secrets.{name} }}}}` to env"
-                )
+    """The workflow hands over only those secrets that it names, and is read in the repository's top only."""
+    path, needs = library.root / WORKFLOW, library.root / scaffold.REQUIREMENTS
+    if needs.is_file() and scaffold.UNKNOWN in needs.read_text("utf-8", "replace"):
+        yield Check("workflow", "warning", f"{scaffold.REQUIREMENTS}: does not say where Dailies comes from; put its address there")
+    if not path.is_file():
+        return
+    if library.repository.exists() and library.repository.top() != library.root.resolve():
+        yield Check("workflow", "warning", f"{WORKFLOW}: GitHub looks in the repository's top only; move it there with its paths")
+    text = re.sub(r"(^|\s)#.*", "", path.read_text("utf-8", "replace"))  # a comment hands over nothing
+    for name in sorted(library.settings.secret_names()):
+        if not re.search(rf"\b{re.escape(name)}\b", text):
+            line = f"{name}: ${{{{ secrets.{name} }}}}"
+            yield Check("workflow", "warning", f"{WORKFLOW} does not hand over {name}; add `{line}` to env of Check and Run")
 
 
 def _media(library: Library, deadline: Deadline) -> Iterator[Check]:

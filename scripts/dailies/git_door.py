@@ -39,13 +39,16 @@ _NETWORK: Final = (
     "could not resolve|unable to access|not appear to be a git|timed out|connection|early eof|hung up|returned error: 5"
     "|took longer|could not read from remote|disconnect|sideband|broken pipe|rpc failed"
 )
-_SIGNS: Final = ((Trouble.RACE, _RACE), (Trouble.REFUSED, _REFUSED), (Trouble.NETWORK, _NETWORK))
+_HOOK: Final = "failed to push some refs"  # and nothing else said: a hook of the person's did not want it
+_SIZE: Final = re.compile("GH001|file size limit|exceeds .*limit", re.IGNORECASE)
+_SIGNS: Final = ((Trouble.RACE, _RACE), (Trouble.REFUSED, _REFUSED), (Trouble.NETWORK, _NETWORK), (Trouble.REFUSED, _HOOK))
 _REMEDIES: Final = {
     Trouble.RACE: "others push all the time: run again",
     Trouble.REFUSED: "give this user or token write access to the branch, or set [git] branch to one it may write",
     Trouble.NETWORK: "look whether the remote can be reached, then run again",
     Trouble.LOCAL: "look at `git status`",
 }
+_SIZE_REMEDY: Final = "take the large file out of the commits that were not pushed, or keep it in Git LFS"
 
 
 def trouble_of(said: str) -> Trouble:
@@ -62,7 +65,8 @@ class GitError(NotPublished):
         found = trouble_of(words)
         # what a remote command says in other words is tried again rather than given up
         self.trouble = Trouble.NETWORK if found is Trouble.LOCAL and name in _REMOTE_COMMANDS else found
-        super().__init__(f"git {name}: {words}: {_REMEDIES[self.trouble]}; {SAFE}")
+        remedy = _SIZE_REMEDY if _SIZE.search(words) else _REMEDIES[self.trouble]
+        super().__init__(f"git {name}: {words}: {remedy}; {SAFE}")
 
 
 def found(folder: Path) -> Repo | None:

@@ -38,8 +38,10 @@ def api(
     for name, value in (fields or {}).items():
         values = [(name, value)] if isinstance(value, str) else [(f"{name}[]", one) for one in value]
         argv += [word for key, one in values for word in ("--raw-field", f"{key}={one}")]
+    token = {name: secret for name, secret in environment().items() if name in {"GH_TOKEN", "GITHUB_TOKEN"}}
+    limited = deadline.within(LIMIT_S, lambda: Unavailable(f"github: {path}: no answer in {LIMIT_S:.0f} s"))
     try:
-        said = run(argv, deadline.within(LIMIT_S, lambda: Unavailable(f"github: {path}: no answer in {LIMIT_S:.0f} s")), work=work)
+        said = run(argv, limited, work=work, variables=token)
     except (ConfigError, Transient, OutOfTime) as error:
         raise Unavailable(f"github: {path}: {error}") from error
     if said.code != 0:

@@ -85,7 +85,7 @@ def _category(body: str) -> str:
 
 def _body(category: str, videos: list[Video]) -> str:
     """Names and messages as code: no mention in them may call anybody."""
-    lines = [_MARK.format(category), f"{len(videos)} videos failed with `{category}` and wait for a person.", ""]
+    lines = [_MARK.format(category), f"{len(videos)} videos failed with {summary.text(category)} and wait for a person.", ""]
     lines += ["| video | since | why |", "| --- | --- | --- |"]
     for video in sorted(videos, key=lambda one: one.id)[:SHOWN]:
         at, message = (video.last_error.at, video.last_error.message) if video.last_error else ("", "")

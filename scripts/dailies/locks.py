@@ -10,14 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from filelock import FileLock, ReadWriteLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, ReadWriteLock, Timeout
 
-from dailies.clock import Clock, timestamp
+from dailies.clock import Clock, Deadline, timestamp
 from dailies.errors import Category, ConfigError, Transient
 from dailies.owner import Owner
 
 TIMEOUT_S: Final = 30.0
 TRIES: Final = 3
+_LOOK_S: Final = 0.2  # how late a wait sees a stop
 Mode = Literal["read", "write"]
 
 
@@ -92,11 +93,11 @@ class Single:
         self._path = path
 
     @contextlib.contextmanager
-    def held(self, timeout_s: float = 0) -> Iterator[None]:
-        """Raises Transient that names the holder when somebody else has it for longer."""
+    def held(self, timeout_s: float = 0, deadline: Deadline | None = None) -> Iterator[None]:
+        """Raises Transient that names the holder when somebody else has it for longer, and the deadline's own errors."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._path).acquire(timeout=timeout_s)
+            lock = self._acquired(timeout_s, deadline)
         except Timeout as error:
             holder = ", ".join(living_holders(self._path)) or "another process"
             raise Transient(f"{self._path}: held by {holder}", Category.BUSY) from error
@@ -104,6 +105,15 @@ class Single:
             raise _unusable(self._path, error) from error
         with lock, _holder(self._path, "write"):
             yield
+
+    def _acquired(self, timeout_s: float, deadline: Deadline | None) -> AcquireReturnProxy[FileLock]:
+        lock = FileLock(self._path)
+        while deadline is not None and timeout_s > 0:
+            deadline.check()
+            timeout_s -= _LOOK_S
+            with contextlib.suppress(Timeout):
+                return lock.acquire(timeout=_LOOK_S)
+        return lock.acquire(timeout=timeout_s)
 
 
 def _holder_files(lock: Path) -> list[Path]:

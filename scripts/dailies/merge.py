@@ -12,6 +12,7 @@ Json = Mapping[str, Any]
 Rank = Callable[[Any], Any]
 
 STATE_ORDER: Final = ("queued", "working", "unavailable", "failed", "duplicate", "done")  # the later wins
+OPEN_STATES: Final = frozenset({"queued", "working"})
 UPLOAD_ORDER: Final = ("PENDING", "FAILED", "RATE_LIMITED", "IN_PROGRESS", "UNKNOWN", "BLOCKED", "FAILED_FINAL", "SUCCESS")
 # What the runner writes about a video's progress goes together: half of one run's and half of another's would be a lie.
 PROGRESS: Final = ("state", "duplicate_of", "interrupted_step", "next_attempt_at", "last_error", "warnings", "steps")
@@ -64,6 +65,8 @@ def merge(base: Json | None, ours: Json | None, theirs: Json | None) -> dict[str
     merged["deleted_at"] = min(_known(ours.get("deleted_at"), theirs.get("deleted_at")), default=None)
     merged["created_at"] = min(_known(ours.get("created_at"), theirs.get("created_at")), default=None)
     merged["updated_at"] = max(_known(ours.get("updated_at"), theirs.get("updated_at")), default=None)
+    if merged.get("state") not in OPEN_STATES and merged.get("claim") is not None:
+        merged["claim"] = None  # nobody owns what is finished
     known = ours.keys() | theirs.keys() | {"conflicts"}
     return {key: value for key, value in merged.items() if key in known or value not in (None, {})}
 

@@ -50,6 +50,8 @@ def run(library: Library, wanted: Wanted, watcher: Watcher, stop: threading.Even
     """Raises ConfigError before anything is touched; later errors are in the result, beside a true report."""
     check_time(library)
     check_place(library, is_demo=wanted.is_demo)
+    if _commits(library, wanted):
+        library.repository.branch()  # raises before work is done that could not be recorded
     limit_s, started = library.settings.run.time_limit, library.clock.now()
     collector = Collector(report.new_run_id(started), started, limit_s, library.clean_text, wanted.slot)
     deadline = Deadline.after(library.clock, limit_s - commit_reserve_s(library), Halt(stop))
@@ -151,10 +153,12 @@ def _run_alone(
 def _work(library: Library, wanted: Wanted, runner: Runner, claims: Claims | None, deadline: Deadline) -> None:
     """Claim, then take the queue; checkpoints beside it."""
     queue = policy.queue(library.database.videos(), library.clock.now(), is_forced=wanted.force)
+    ours = [video for video in queue if _may_begin(library, video)]
+    queue = ours + [video for video in queue if video not in ours]  # what can only wait takes no place of a limit
     if claims is None:
         runner.run(queue, deadline, wanted.limit)
         return
-    claims.want(ours := [video for video in queue if _may_begin(library, video)])
+    claims.want(ours)
     checkpoints = sharing.checkpoints(library, runner.collector, claims, deadline.stop)
     if ours and wanted.limit != 0 and library.publisher.has_remote():
         sharing.claim(library, claims, deadline)
@@ -219,7 +223,7 @@ def _close(library: Library, wanted: Wanted, collector: Collector, stop: threadi
     except Interrupted:
         return Result(finished, Exit.INTERRUPTED)
     except DailiesError as problem:
-        is_unpublished = isinstance(problem, NotPublished | Transient)
+        is_unpublished = isinstance(problem, NotPublished | Transient | OutOfTime)
         code = _code(collector, problem, is_cancelled=is_cancelled)
         return Result(finished, Exit.NOT_PUBLISHED if is_unpublished and not is_cancelled else code, str(problem))
     return Result(finished, _code(collector, error, is_cancelled=is_cancelled), str(error) if error else None)
@@ -235,7 +239,7 @@ def _code(collector: Collector, error: DailiesError | None, *, is_cancelled: boo
 
 def _write(library: Library, wanted: Wanted, finished: RunReport, stop: threading.Event, *, is_cancelled: bool) -> None:
     """The report beside the records where one changed, else in `work/` only; then the derived files and the commit."""
-    commits = _commits(library, wanted)
+    commits = _commits(library, wanted) and not is_cancelled  # git is not asked any more then
     deadline = Deadline.after(library.clock, sharing.COMMIT_LIMIT_S, stop)
     known = library.publisher.tip or library.repository.head() if commits else None  # others' records are not this run's
     changed = library.database.saves > 0 or (commits and bool(library.repository.changed_on_disk(known, deadline)))

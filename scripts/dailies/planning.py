@@ -11,9 +11,10 @@ from dailies.config import Section
 from dailies.errors import ConfigError, NotPublished
 from dailies.github import Firing, Unavailable
 from dailies.library import Library
+from dailies.model import Video, uri_to_path
 from dailies.progress import log
 from dailies.report import Slot
-from dailies.sources import inbox, lfs
+from dailies.sources import fetcher, inbox, lfs
 
 LIMIT_S: Final = 120.0
 
@@ -50,6 +51,8 @@ def parse(text: str) -> Plan:
 def make(library: Library, cron: str, *, limit: int | None, dry_run: bool, force: bool) -> Plan:
     """`cron` is the line that fired, empty for a run by hand. Raises ConfigError for what a run could not start with."""
     pipeline.check_time(library)
+    if library.repository.exists():
+        library.repository.branch()  # raises for a tag that was checked out
     library.hosts  # noqa: B018 -- raises for a host that is not configured
     deadline = Deadline.after(library.clock, LIMIT_S)
     slot = _slot(library, cron, deadline) if cron else None
@@ -81,11 +84,13 @@ def _facts(library: Library, deadline: Deadline, *, is_forced: bool) -> schedule
     now = library.clock.now()
     open_ = [video for video in library.database.videos() if policy.is_open(video)]
     waiting = [] if is_forced else [video.next_attempt_at for video in open_ if not policy.is_due(video, now)]
-    takeable = sum(policy.is_takeable(video, now, is_forced=is_forced) for video in open_)
+    takeable = [video for video in open_ if policy.is_takeable(video, now, is_forced=is_forced)]
+    due = sum(_is_reachable(library, video) for video in takeable)
     found = inbox.search(library.inbox)
     return schedule.Facts(
-        due=takeable,
-        elsewhere=len(open_) - takeable - len(waiting),
+        due=due,
+        elsewhere=sum(policy.is_claimed(video, now) for video in open_),
+        absent=len(takeable) - due,
         waiting=len(waiting),
         next_attempt_at=min(filter(None, waiting), default=None),
         inbox=len(intake.unknown(found.media, library.desk(deadline))) + _elsewhere(library, found),
@@ -93,6 +98,12 @@ def _facts(library: Library, deadline: Deadline, *, is_forced: bool) -> schedule
         is_forced=is_forced,
         lacks_heartbeat=library.settings.actions.keepalive and _is_silent(library, now),
     )
+
+
+def _is_reachable(library: Library, video: Video) -> bool:
+    """Here, or in Git LFS, which the job that only plans need not fetch."""
+    source = video.source
+    return fetcher(source.kind, library.root).is_here(source) or lfs.is_pointer(library.root / uri_to_path(source.uri))
 
 
 def _elsewhere(library: Library, found: inbox.Found) -> int:

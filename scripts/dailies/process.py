@@ -18,6 +18,7 @@ from dailies.clock import Deadline
 from dailies.config import environment
 from dailies.errors import Category, ConfigError, Transient
 from dailies.owner import Owner
+from dailies.redact import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +58,13 @@ def owner_tag(work: Path) -> str:
 def run(argv: Sequence[str], deadline: Deadline, *, work: Path, variables: Mapping[str, str] | None = None) -> Completed:
     """Run to the end. `work` is the library's work folder, named in the child so that an orphan can be told.
 
+    A child that opens other people's files gets no secret but those in `variables`.
+
     Raises the deadline's own error, Interrupted, or ConfigError when there is no such program; the whole group is ended first.
     """
     deadline.check()
     log.debug("run %s", shlex.join(argv))
-    with _started(argv, {**environment(), **(variables or {}), OWNER_VARIABLE: owner_tag(work)}) as child:
+    with _started(argv, {**without_secrets(environment()), **(variables or {}), OWNER_VARIABLE: owner_tag(work)}) as child:
         stdout, messages = _Collected(child.stdout), _Lines(child.stderr)
         try:
             while not _has_ended(child):

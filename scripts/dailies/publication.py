@@ -3,15 +3,16 @@
 import contextlib
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from dailies import atomic
 from dailies.claims import Claims
 from dailies.clock import Deadline, parse_timestamp
-from dailies.database import Database
+from dailies.database import Database, is_readable, is_record
 from dailies.errors import DailiesError, Interrupted, NotPublished, OutOfTime
 from dailies.git_door import GitError, Trouble
 from dailies.locks import Single
@@ -22,6 +23,8 @@ from dailies.rescue import Rescues
 
 CEILINGS_S: Final = (2.0, 4.0, 8.0)  # of the waits after the first, second, third trouble with the network: full jitter below
 LOCK_TIMEOUT_S: Final = 120.0  # a checkpoint at work is waited for
+VIDEOS: Final = "database/videos/"
+RUNS: Final = "database/runs/"
 STATUS: Final = "database/status.json"
 RESCUE_S: Final = 30.0  # kept of a publication's time for saving what could not be pushed
 RACE_CEILINGS_S: Final = (0.5, 1.0, 2.0, 4.0)  # somebody was faster: soon again, the later the more there are of us
@@ -84,7 +87,7 @@ class Publisher:
 
     def publish(self, order: "Order", deadline: Deadline) -> Published:
         """Raises PushFailed (after a rescue was tried), Interrupted."""
-        with Single(self.work / "publish.lock").held(LOCK_TIMEOUT_S):
+        with Single(self.work / "publish.lock").held(LOCK_TIMEOUT_S, deadline):
             attempt = _Attempt(self, order, deadline.sooner(RESCUE_S))  # what is checked out is read under the lock
             if not self.has_remote():
                 return self._commit_here(attempt)
@@ -138,11 +141,14 @@ class Publisher:
         """What could not be pushed is saved: the next run takes it in."""
         if not attempt.order.is_kept:
             return PushFailed(str(error), attempt.state)
-        if attempt.commit is None:  # the remote could not even be asked: saved on top of what is here
-            attempt.commit = attempt.commit_on(attempt.head)
+        if attempt.commit is None:  # the remote could not even be asked: saved on top of what is known
+            attempt.commit = attempt.commit_on(self.tip or attempt.head)
         if attempt.commit is None:
             return PushFailed(str(error), attempt.state)
-        backup = self.rescues.save(attempt.commit, attempt.tip, attempt.order.run_id, attempt.deadline)
+        try:
+            backup = self.rescues.save(attempt.commit, attempt.tip, attempt.order.run_id, attempt.deadline)
+        except (GitError, OutOfTime) as again:
+            return PushFailed(f"{error}; and it could not be saved either: {again}", attempt.state)
         attempt.state = attempt.state.model_copy(update={"backup": backup})
         log.warning("git: saved as %s; the next run takes it in", backup)
         return PushFailed(f"{error}; saved as {backup}", attempt.state)
@@ -150,17 +156,45 @@ class Publisher:
     # -- taking in what others have published
 
     def take_in(self, base: str | None, theirs: str, deadline: Deadline) -> int:
-        """Merge the records of a commit into those on disk; how many changed there."""
+        """Merge a commit's records into those on disk; how many changed there. Other files are taken where nobody touched them."""
         changed = self.repository.changed(base, theirs, deadline)
         if not changed:
             return 0
         before, after = self.repository.contents(base, changed), self.repository.contents(theirs, changed)
-        return self.database.merge_in({path: (before.get(path), content) for path, content in after.items()})
+        for path in changed:
+            if not path.startswith(VIDEOS):
+                self._take_file(path, before.get(path), after.get(path))
+        records = {path: (before.get(path), content) for path, content in after.items() if path.startswith(VIDEOS)}
+        return self.database.merge_in(records)
+
+    def _take_file(self, path: str, before: bytes | None, after: bytes | None) -> None:
+        """A run's report, say: theirs, unless it was touched here. A tree of git may hold any name."""
+        place = self.database.root / path
+        if ".." in place.parts or not place.resolve().is_relative_to(self.database.folder.resolve()):
+            return
+        ours = place.read_bytes() if place.is_file() else None
+        if ours != before or ours == after:
+            return
+        if after is None:
+            place.unlink()
+        else:
+            atomic.write(place, after)
+
+    def unreadable(self, parent: str | None, changed: Iterable[str]) -> set[str]:
+        """Of records that differ, those that must stay as in `parent`: one side cannot be read, or is gone (design, rule 12)."""
+        records = [path for path in changed if is_record(path)]
+        theirs = self.repository.contents(parent, records)
+        kept = {path for path, content in theirs.items() if not is_readable(path, content)}
+        for path in records:
+            place = self.database.root / path
+            if not place.is_file() or not is_readable(path, place.read_bytes()):
+                kept.add(path)
+        return kept
 
     def restore_missing(self, tip: str, deadline: Deadline) -> None:
         """No record is lost: deletions are tombstones, so a file that the tip has and the disk lacks is put back."""
-        missing = [path for path in self.repository.changed_on_disk(tip, deadline) if not (self.database.root / path).exists()]
-        kept = self.repository.contents(tip, missing)
+        records = filter(is_record, self.repository.changed_on_disk(tip, deadline))
+        kept = self.repository.contents(tip, [path for path in records if not (self.database.root / path).exists()])
         self.database.merge_in({path: (None, content) for path, content in kept.items()})
 
     def refresh(self, deadline: Deadline) -> None:
@@ -169,16 +203,17 @@ class Publisher:
             return
         head = self.repository.head()
         try:
-            self.tip = self.repository.fetch(deadline)
-            if self.tip is not None:
-                self.take_in(self.repository.merge_base(head, self.tip), self.tip, deadline)
-            commits = self.rescues.commits(deadline)
-            for commit in commits:
-                self.take_in(self.repository.merge_base(head, commit), commit, deadline)
-            if commits:
-                log.info("git: took in %d rescued pushes", len(commits))
-        except NotPublished as error:
-            log.warning("%s", error)
+            tip = self.repository.fetch(deadline)
+            if tip is not None:
+                self.take_in(self.tip or self.repository.merge_base(head, tip), tip, deadline)
+                self.tip = tip
+            for commit, drop in self.rescues.found(deadline):
+                base = self.repository.merge_base(self.tip, commit) or self.repository.parent(commit)
+                self.take_in(base, commit, deadline)
+                self.rescues.taken(drop)
+                log.info("git: took in a rescued push, %s", commit[:12])
+        except (NotPublished, OutOfTime) as error:
+            log.warning("git: %s", error)
 
 
 class _Attempt:
@@ -213,19 +248,25 @@ class _Attempt:
         is_ahead = self.tip is None or (self.head is not None and repository.merge_base(self.head, self.tip) == self.tip)
         parent = self.head if is_ahead else self.tip
         made = self.commit_on(parent)
-        if made is None and parent == self.tip:
-            self._advance(self.tip)
+        if made is None and (parent == self.tip or not self._holds_records(parent)):
+            self._advance(self.tip if parent == self.tip else None)
             return Published("nothing changed, no commit", None, is_pushed=False, state=self.state)
         self.commit = made or parent
         assert self.commit is not None, "either a new commit or the one that the remote lacks"
         self.state = self.state.model_copy(update={"attempts": self.state.attempts + 1})
-        repository.push(self.commit, repository.branch(), self.deadline)
+        repository.push(self.commit, repository.branch(), self.deadline, with_hooks=parent != self.tip)
         return self.arrived()
+
+    def _holds_records(self, parent: str | None) -> bool:
+        """Commits that were not pushed yet: a person's own go along with the database's, never alone."""
+        return parent is not None and bool(self._repository.changed(self.tip, parent, self.deadline))
 
     def commit_on(self, parent: str | None) -> str | None:
         """None where no record differs from `parent`: derived files alone are no reason for a commit, but for a heartbeat."""
         order = self.order
-        is_changed = bool(self._repository.changed_on_disk(parent, self.deadline))
+        changed = self._repository.changed_on_disk(parent, self.deadline)
+        kept = self._publisher.unreadable(parent, changed)
+        is_changed = any(is_record(path) or path.startswith(RUNS) for path in changed - kept)
         if not is_changed and not self._lacks_heartbeat(parent):
             return None
         order.rebuild()
@@ -233,7 +274,7 @@ class _Attempt:
         before = self._repository.contents(parent, order.edits)
         edits = {path: order.edits[path](content) for path, content in before.items()}
         return self._repository.commit(
-            parent, message, {path: new for path, new in edits.items() if new != before[path]}, self.deadline
+            parent, message, {path: new for path, new in edits.items() if new != before[path]}, kept, self.deadline
         )
 
     def _lacks_heartbeat(self, parent: str | None) -> bool:
@@ -258,8 +299,8 @@ class _Attempt:
             return
         try:
             is_moved = self._repository.advance(self.head, commit, self.deadline)
-        except GitError as error:
-            log.warning("%s", error)
+        except (GitError, OutOfTime) as error:
+            log.warning("git: %s", error)
             return
         if not is_moved:
             log.warning("git: this branch has commits of its own or is another one; `git pull` joins it with the database")

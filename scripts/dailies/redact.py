@@ -24,6 +24,11 @@ def secrets_of(environment: Mapping[str, str], names: Iterable[str] = ()) -> fro
     return frozenset(value for value in values if len(value) >= SHORTEST_SECRET)
 
 
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables whose name does not say secret."""
+    return {name: value for name, value in environment.items() if not _SECRET_NAME.search(name)}
+
+
 def _spellings(secret: str) -> str:
     """A pattern of every way in which an encoder may write it: each character as it is or as %XX of its bytes, a blank as +."""
     return "".join(f"(?:{'|'.join(_character(character))})" for character in secret)

@@ -202,12 +202,13 @@ class Collector:
         )
 
 
-def newest(paths: Iterable[Path]) -> RunReport | None:
-    """The last run of those whose reports can be read; their files are named by the time of their start."""
-    for path in sorted(paths, key=lambda path: path.name, reverse=True):
+def recent(paths: Iterable[Path], count: int = 1) -> list[RunReport]:
+    """The last runs, newest first, as far as their reports can be read; the files are named by the time of their start."""
+    found: list[RunReport] = []
+    for path in sorted(paths, key=lambda path: path.name, reverse=True)[:count]:
         with contextlib.suppress(OSError, ValueError):
-            return RunReport.model_validate_json(path.read_bytes())
-    return None
+            found.append(RunReport.model_validate_json(path.read_bytes()))
+    return found
 
 
 def sentence(report: RunReport) -> str:

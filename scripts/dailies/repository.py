@@ -13,11 +13,12 @@ from git import GitCommandError, Repo
 
 from dailies.clock import Deadline
 from dailies.config import Git, environment
-from dailies.errors import ConfigError, NotPublished
+from dailies.errors import ConfigError
 from dailies.git_door import SAFE, GitError, command, found, opened
 from dailies.locks import Single
 
 NOTE: Final = "git-is-writing"
+DERIVED: Final = ("combined/", "combined_videos.json", "status.json", "badge.json")
 # GitHub shows commits of this author as those of its own Actions (the account's number is public)
 FALLBACK_NAME: Final = "github-actions[bot]"
 FALLBACK_EMAIL: Final = "41898282+github-actions[bot]@users.noreply.github.com"
@@ -80,6 +81,11 @@ class Repository:
             repo.close()
         return repo is not None
 
+    def top(self) -> Path:
+        """The folder that the repository's paths begin at."""
+        with opened(self.root, self._work) as repo:
+            return _top(repo).resolve()
+
     def remotes(self) -> list[str]:
         with opened(self.root, self._work) as repo:
             return [remote.name for remote in repo.remotes]
@@ -90,12 +96,12 @@ class Repository:
             return repo.head.commit.hexsha if repo.head.is_valid() else None
 
     def branch(self) -> str:
-        """The branch that the database is published to. Raises NotPublished when none is checked out and none is set."""
+        """The branch that the database is published to. Raises ConfigError when none is checked out and none is set."""
         if self.settings.branch:
             return self.settings.branch
         with opened(self.root, self._work) as repo:
             if repo.head.is_detached:
-                raise NotPublished(f"git: no branch is checked out; check one out or set [git] branch; {SAFE}")
+                raise ConfigError(f"git: no branch is checked out; check one out or set [git] branch; {SAFE}")
             return repo.active_branch.name
 
     def remote_branches(self, pattern: str, deadline: Deadline) -> dict[str, str]:
@@ -120,6 +126,20 @@ class Repository:
             command(repo, deadline, self.settings.fetch_limit, "fetch", *what)
             return str(repo.git.rev_parse("--verify", known))
 
+    def parent(self, commit: str) -> str | None:
+        """The first one; None where there is none, or a shallow clone does not have it."""
+        with opened(self.root, self._work) as repo, contextlib.suppress(GitCommandError):
+            return str(repo.git.rev_parse("--verify", "--quiet", f"{commit}^")) or None
+        return None
+
+    def complete_history(self, deadline: Deadline) -> bool:
+        """Fetch what a shallow clone lacks; whether this was one."""
+        with opened(self.root, self._work) as repo:
+            if not (Path(repo.common_dir) / "shallow").exists():
+                return False
+            command(repo, deadline, self.settings.fetch_limit, "fetch", "--quiet", "--no-tags", "--unshallow", self.settings.remote)
+            return True
+
     def merge_base(self, one: str | None, other: str | None) -> str | None:
         if one is None or other is None:
             return None
@@ -128,9 +148,9 @@ class Repository:
         return None
 
     def changed(self, base: str | None, commit: str, deadline: Deadline) -> set[str]:
-        """Records that differ between two commits; all of `commit`'s where there is no base."""
+        """Files of the database, but what is derived, that differ between two commits; all of `commit`'s without a base."""
         with opened(self.root, self._work) as repo:
-            spec = f"{self._database(repo)}/videos"
+            spec = self._database(repo)
             if base is None:
                 said = command(repo, deadline, self.settings.diff_limit, "ls-tree", "-rz", "--name-only", commit, "--", spec)
             else:
@@ -139,9 +159,9 @@ class Repository:
             return self._relative(repo, said)
 
     def changed_on_disk(self, base: str | None, deadline: Deadline) -> set[str]:
-        """Records whose file on disk is not that of `base`: changed, new or gone."""
+        """Files of the database, but what is derived, that are not on disk as in `base`: changed, new or gone."""
         with opened(self.root, self._work) as repo, self._private_index(repo, base, deadline):
-            spec = f"{self._database(repo)}/videos"
+            spec = self._database(repo)
             limit = self.settings.diff_limit
             known = command(repo, deadline, limit, "diff-files", "--name-only", "-z", "--", spec)
             new = command(repo, deadline, limit, "ls-files", "--others", "--exclude-standard", "-z", "--", spec)
@@ -183,14 +203,21 @@ class Repository:
 
     # -- writing
 
-    def commit(self, parent: str | None, message: str, edits: Mapping[str, bytes], deadline: Deadline) -> str | None:
+    def commit(
+        self, parent: str | None, message: str, edits: Mapping[str, bytes], kept: Iterable[str], deadline: Deadline
+    ) -> str | None:
         """`database/` as it is on disk on top of `parent`, as a commit that nothing points to yet; None where it changes nothing.
 
-        `edits`: other files of `parent` with new content. By a private index: neither HEAD, nor the index, nor any file is touched.
+        Nothing is removed but derived files. `edits`: other files of `parent` with new content. `kept`: files of the database that
+        stay as they are in `parent`. By a private index: neither HEAD, nor the index, nor any file is touched.
         """
         limits = self.settings
         with opened(self.root, self._work) as repo, self._private_index(repo, parent, deadline):
-            command(repo, deadline, limits.add_limit, *_NO_HOOKS, "add", "--all", "--", self._database(repo))
+            command(repo, deadline, limits.add_limit, *_NO_HOOKS, "add", "--ignore-removal", "--", self._database(repo))
+            for name in self._gone(repo, deadline):
+                command(repo, deadline, limits.add_limit, "update-index", "--force-remove", "--", name)
+            for path in kept:
+                self._keep(repo, parent, path, deadline)
             for path, content in edits.items():
                 self._put(repo, parent, path, content, deadline)
             tree = command(repo, deadline, limits.commit_limit, "write-tree").strip()
@@ -200,6 +227,22 @@ class Repository:
             with repo.git.custom_environment(**self._author(repo)):
                 options = [tree, *above, "--no-gpg-sign", "-m", message]
                 return command(repo, deadline, limits.commit_limit, "commit-tree", *options).strip()
+
+    def _gone(self, repo: Repo, deadline: Deadline) -> list[str]:
+        """Derived files that are no longer on disk."""
+        options = ["--diff-filter=D", "--name-only", "-z", "--", self._database(repo)]
+        said = command(repo, deadline, self.settings.diff_limit, "diff-files", *options)
+        return [name for name in said.split("\0") if name and self._is_derived(repo, name)]
+
+    def _keep(self, repo: Repo, parent: str | None, path: str, deadline: Deadline) -> None:
+        name = self._inside(repo, path)
+        limit = self.settings.add_limit
+        try:
+            entry = repo.commit(parent).tree[name]
+        except (KeyError, ValueError):  # new here: it stays out
+            command(repo, deadline, limit, "update-index", "--force-remove", "--", name)
+            return
+        command(repo, deadline, limit, "update-index", "--add", "--cacheinfo", f"{entry.mode:o},{entry.hexsha},{name}")
 
     def _put(self, repo: Repo, parent: str | None, path: str, content: bytes, deadline: Deadline) -> None:
         """New content of a file of `parent`, with its mode, into the index that is in use."""
@@ -211,16 +254,16 @@ class Repository:
         entry = f"{repo.commit(parent).tree[name].mode:o},{blob},{name}"
         command(repo, deadline, self.settings.add_limit, "update-index", "--cacheinfo", entry)
 
-    def push(self, commit: str, branch: str, deadline: Deadline) -> None:
-        """Plain, never forced. Raises GitError."""
+    def push(self, commit: str, branch: str, deadline: Deadline, *, with_hooks: bool = False) -> None:
+        """Plain, never forced; `with_hooks` where commits of a person go along. Raises GitError."""
         with opened(self.root, self._work) as repo:
             what = ["--quiet", self.settings.remote, f"{commit}:refs/heads/{branch}"]
-            command(repo, deadline, self.settings.push_limit, "push", *what)
+            command(repo, deadline, self.settings.push_limit, *(() if with_hooks else _NO_HOOKS), "push", *what)
 
     def delete_remote_branch(self, branch: str, deadline: Deadline) -> None:
         with opened(self.root, self._work) as repo:
             what = ["--quiet", "--delete", self.settings.remote, f"refs/heads/{branch}"]
-            command(repo, deadline, self.settings.push_limit, "push", *what)
+            command(repo, deadline, self.settings.push_limit, *_NO_HOOKS, "push", *what)
 
     def advance(self, old: str | None, new: str, deadline: Deadline) -> bool:
         """Move the checked-out branch from `old` to `new`, which must follow it; whether that was possible.
@@ -322,7 +365,10 @@ class Repository:
 
     def _relative(self, repo: Repo, said: str) -> set[str]:
         prefix = self._database(repo).removesuffix("database")
-        return {name.removeprefix(prefix) for name in said.split("\0") if name.endswith(".json")}
+        return {name.removeprefix(prefix) for name in said.split("\0") if name and not self._is_derived(repo, name)}
+
+    def _is_derived(self, repo: Repo, name: str) -> bool:
+        return name.removeprefix(f"{self._database(repo)}/").startswith(DERIVED)
 
     def _author(self, repo: Repo) -> Mapping[str, str]:
         """Settings, else git's own, else the bot of GitHub Actions: an empty home works."""
@@ -343,14 +389,19 @@ def _configured(repo: Repo, key: str, variable: str) -> str:
     return ""
 
 
-def origin_of(folder: Path) -> tuple[str, str] | None:
-    """(address of `origin` without credentials, commit) of the repository that a folder is in; None where it has none."""
+def origin_of(folder: Path, inside: str) -> tuple[str, str] | None:
+    """(https address of `origin`, commit) of the repository whose folder `inside` this is; None for any other."""
     repo = found(folder)
     if repo is None:
         return None
     try:
+        if (_top(repo) / inside).resolve() != folder:
+            return None
         url = next((remote.url for remote in repo.remotes if remote.name == "origin"), None)
-        return (re.sub(r"(?<=://)[^/@]+@", "", url), repo.head.commit.hexsha) if url and repo.head.is_valid() else None
+        if not url or not repo.head.is_valid():
+            return None
+        address = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", re.sub(r"(?<=://)[^/@]+@(?=[^/]*/)", "", url))
+        return address, repo.head.commit.hexsha
     finally:
         repo.close()
 

@@ -38,6 +38,7 @@ class Written:
 
 
 REQUIREMENTS: Final = "requirements-dailies.txt"
+UNKNOWN: Final = "git+https://dailies.invalid@COMMIT"
 SET_UP: Final = f"python3 -m venv .venv && .venv/bin/pip install --quiet --requirement {REQUIREMENTS}"
 README: Final = f"""# {{}}
 
@@ -59,9 +60,9 @@ def _installed_from() -> tuple[str, str] | None:
 
 def requirement() -> str:
     """Where this very program came from, for pip on another machine: the commit that it was installed or is run from."""
-    found = _installed_from() or repository.origin_of(Path(__file__).resolve().parent)
+    found = _installed_from() or repository.origin_of(Path(__file__).resolve().parent, "scripts/dailies")
     if found is None or not found[0].startswith("https://"):
-        return f"dailies=={__version__}  # or from its repository: dailies @ git+https://…@COMMIT"
+        return f"dailies @ {UNKNOWN}  # put the address and the commit of Dailies {__version__} here"
     return f"dailies @ git+{found[0]}@{found[1]}"
 
 

@@ -59,6 +59,7 @@ class Facts:
     rescues: int = 0
     is_forced: bool = False
     lacks_heartbeat: bool = False
+    absent: int = 0  # their files are not on this machine
 
 
 def decide(facts: Facts) -> tuple[bool, str]:
@@ -74,6 +75,8 @@ def decide(facts: Facts) -> tuple[bool, str]:
     reasons = ["nothing to do"]
     if facts.elsewhere:
         reasons.append(f"{facts.elsewhere} in the hands of another run")
+    if facts.absent:
+        reasons.append(f"{facts.absent} whose files are not on this machine")
     if facts.waiting:
         reasons.append(f"{facts.waiting} wait, the first until {facts.next_attempt_at}")
     return False, "; ".join(reasons)

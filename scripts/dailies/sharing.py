@@ -55,13 +55,11 @@ def commit(library: Library, stop: threading.Event, limit_s: float = COMMIT_LIMI
     """`dailies commit`: publish the records as they are, with what failed pushes left behind."""
     deadline = Deadline.after(library.clock, limit_s, stop)
     library.publisher.refresh(deadline.sooner(limit_s / 2))
-    last = report.newest([*library.database.folder.glob("runs/*/*.json")])
-    by_hand = order(library, "database: by hand", report.new_run_id(library.clock.now()), last)
+    by_hand = order(library, "database: by hand", report.new_run_id(library.clock.now()))
     return library.publisher.publish(by_hand, deadline)
 
 
 def order(library: Library, what: str, run_id: str, finished: RunReport | None = None) -> Order:
-    """`finished`: the last run, as status.json tells of it; None: as it does already."""
     folder = library.database.folder
     readme = {"README.md": lambda before: summary.with_status(before, derived.read_status(folder))}
     return Order(f"{what} (run {run_id})", run_id, lambda: rebuild(library, finished), readme)

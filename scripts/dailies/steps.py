@@ -224,8 +224,9 @@ def _upload(video: Video, name: str, kind: Kind, path: Path, sha256: str, job: J
     upload = video.upload(name, kind)
     if upload.status is UploadStatus.SUCCESS:
         return video, None
+    must_ask = upload.status in _OPEN or not host.overwrites  # a machine lost without a trace may have sent it
     try:
-        receipt = host.find(video.id, kind, sha256, job.deadline) if upload.status in _OPEN else None
+        receipt = host.find(video.id, kind, sha256, job.deadline) if must_ask else None
         if receipt is None:
             upload = upload.model_copy(update={"status": UploadStatus.IN_PROGRESS, "attempt_id": os.urandom(8).hex(), **_now(job)})
             video = job.save(video.with_upload(name, kind, upload))

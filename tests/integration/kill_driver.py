@@ -62,6 +62,8 @@ class Hook:
         if event == "open" and not (arguments[2] or 0) & _WRITING:
             return None
         path = os.path.join(self._root, os.fsdecode(arguments[0]))
+        if "__pycache__" in path:  # the interpreter's own, before any command has begun
+            return None
         return f"{event} {os.path.relpath(path, self._root)}" if path.startswith(f"{self._root}/") else None
 
     def _now(self, act: str) -> str:

@@ -14,6 +14,7 @@ import pytest
 from dailies import intake, pipeline, policy
 from dailies.claims import Claims
 from dailies.clock import Deadline, SystemClock, parse_timestamp, timestamp
+from dailies.errors import Transient, VideoError
 from dailies.library import Library
 from dailies.model import Claim, State, StepName
 from dailies.publication import Order, Published
@@ -100,14 +101,14 @@ def claiming(shelf: Shelf, run_id: str, clock: FakeClock) -> tuple[Claims, Calla
 
 
 @contextlib.contextmanager
-def held_push(shelf: Shelf) -> Iterator[Callable[[], None]]:
-    """The first push from here waits before it is sent: yields what waits for that. It goes on when the block is left."""
-    folder = shelf.root / ".git"
+def held_push(shelf: Shelf) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
+    """The next push waits at the remote, others pass it by: yields what waits for that and what lets it go on."""
+    folder = shelf.remote
     lines = ('test -e "$here/asked" && exit 0', ': > "$here/asked"', 'while [ ! -e "$here/go" ]; do sleep 0.02; done', "exit 0")
     program(folder / "pause", *lines)
-    (folder / "hooks/pre-push").symlink_to(folder / "pause")
+    (folder / "hooks/pre-receive").symlink_to(folder / "pause")
     try:
-        yield lambda: wait_until((folder / "asked").exists)
+        yield lambda: wait_until((folder / "asked").exists), (folder / "go").touch
     finally:
         (folder / "go").touch()
 
@@ -158,7 +159,7 @@ def test_of_two_that_claim_at_once_the_one_whose_push_came_first_has_it(
     _, publish_second = claiming(there, second, FakeClock())
     published: list[Published] = []
     thread = threading.Thread(target=lambda: published.append(publish_second()))
-    with held_push(there) as wait_for_push:
+    with held_push(shelf) as (wait_for_push, _):
         thread.start()
         wait_for_push()
         publish_first()
@@ -204,7 +205,7 @@ def test_a_run_claims_a_batch_ahead_and_the_next_once_those_are_done(shelf: Shel
     claims.stake()
 
     assert first == [True, True, False, False]
-    assert [database.load(video_id).claim is not None for video_id in ids] == [True, True, True, False]
+    assert [database.load(video_id).claim is not None for video_id in ids[1:]] == [True, True, False]
 
 
 def test_a_claim_is_renewed_once_less_than_half_of_it_is_left(shelf: Shelf, clock: FakeClock) -> None:
@@ -257,6 +258,30 @@ def test_only_ones_own_claims_are_released(shelf: Shelf, clock: FakeClock) -> No
 
 
 # -- gone with their run
+
+
+def test_nobody_owns_what_has_come_to_an_end(shelf: Shelf, clock: FakeClock) -> None:
+    [video_id] = queue_texts(shelf, "talk")
+    hold(shelf, video_id, clock.now() + HOUR)
+    library = shelf.open()
+    video = library.database.load(video_id)
+
+    failed = policy.after_error(video, None, VideoError("broken"), "broken", library.settings, clock.now())
+    put_back = policy.after_error(video, None, Transient("busy"), "busy", library.settings, clock.now())
+
+    assert (policy.finished(video).claim, failed.claim) == (None, None)
+    assert put_back.claim == video.claim
+
+
+def test_a_video_that_was_queued_elsewhere_is_taken_here(shelf: Shelf, other: Callable[[], Shelf]) -> None:
+    queue_texts(shelf, "first")
+    there = other()
+    [video_id] = queue_texts(shelf, "talk")
+
+    there.cli("run")
+
+    assert on_remote(shelf)[video_id]["state"] == "failed"
+    assert set(claims_on(shelf).values()) == {None}
 
 
 @pytest.mark.parametrize(("kind", "state"), [("film", "done"), ("text", "failed")])
@@ -358,6 +383,7 @@ def test_a_video_that_another_run_has_finished_meanwhile_is_not_done_again(
     there = other()
     with running(shelf, "run", "--json", DAILIES_FFMPEG=gate(tmp_path)) as run:
         wait_until((tmp_path / "waiting").exists)
+        renewed_after(shelf, taken[0])
         change(there, late, state=State.DONE)
         wait_until(lambda: shelf.open().database.load(late).state is State.DONE)
         (tmp_path / "open").touch()
@@ -367,6 +393,12 @@ def test_a_video_that_another_run_has_finished_meanwhile_is_not_done_again(
     assert report["summary"]["skipped"] == 1
     assert on_remote(shelf)[late]["steps"] == {}
     assert set(claims_on(shelf).values()) == {None}
+
+
+def renewed_after(shelf: Shelf, video_id: str) -> None:
+    """Waits for a checkpoint that renews the claim."""
+    before = on_remote(shelf)[video_id]["claim"]["until"]
+    wait_until(lambda: on_remote(shelf)[video_id]["claim"]["until"] > before)
 
 
 def test_an_edit_beside_a_claim_is_kept_and_the_run_goes_on(
@@ -402,15 +434,16 @@ def test_a_run_with_a_limit_claims_no_more_than_that_and_the_next_for_what_it_lo
 ) -> None:
     lost, taken, free = queue(shelf, *(make_clip(f"{hertz}.mp4", seconds=0.2, hertz=hertz) for hertz in (300, 400, 500)))
     there = other()
-    with held_push(there) as wait_for_push, running(there, "run", "--limit", "1", DAILIES_FFMPEG=hanging(tmp_path)):
+    with held_push(shelf) as (wait_for_push, go_on), running(there, "run", "--limit", "1", DAILIES_FFMPEG=hanging(tmp_path)):
         wait_for_push()
         hold(shelf, lost, now() + HOUR)
-        (there.root / ".git/go").touch()
+        go_on()
         hung(tmp_path)
 
         assert claims_on(shelf)[lost] == "stranger"
         assert claims_on(shelf)[taken]
         assert claims_on(shelf)[free] is None
+        assert [mark.parent.name for mark in there.root.glob("work/*/step.json")] == [taken]
 
 
 def test_a_branch_that_cannot_follow_leaves_no_claim_either(shelf: Shelf, other: Callable[[], Shelf]) -> None:

@@ -245,7 +245,7 @@ def test_each_kind_of_failure_has_an_issue_of_its_own(gh: Gh, tmp_path: Path) ->
     assert [dict(call.fields)["title"] for call in made] == [f"Videos that fail: {name}" for name in ("damaged", "gone", "host")]
     assert all(call.fields[-1] == ("labels[]", LABEL) for call in made)
     body = dict(made[2].fields)["body"]
-    assert body.startswith("<!-- dailies:failure=host -->\n2 videos failed with `host`")
+    assert body.startswith("<!-- dailies:failure=host -->\n2 videos failed with ")
     assert f"| <code>{videos[0].id}</code> | {AT} | <code>closed</code> |" in body
 
 
@@ -405,8 +405,8 @@ def test_no_secret_is_among_the_words_that_start_gh(gh: Gh, shelf: Shelf) -> Non
         ("success", "skipped", "", ""),
         ("success", "failure", "run-1", ""),
         ("success", "cancelled", "run-1", ""),
-        ("success", "failure", "", "the run ended without a report"),
-        ("success", "cancelled", "", "the run ended without a report"),
+        ("success", "failure", "", "the job Run ended with failure"),
+        ("success", "cancelled", "", "the job Run ended with cancelled"),
         ("failure", "skipped", "", "the plan ended with failure"),
         ("cancelled", "skipped", "", "the plan ended with cancelled"),
     ],
@@ -428,8 +428,8 @@ def test_report_of_a_lost_run_is_a_summary_and_a_warning(shelf: Shelf, tmp_path:
     done = shelf.cli("report", GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(tmp_path / "summary"), **results)
 
     assert (done.code, done.out) == (0, (tmp_path / "summary").read_text())
-    assert done.out.startswith("**Attention**: the run ended without a report")
-    assert done.err.startswith("::warning title=dailies::the run ended without a report")
+    assert done.out.startswith("**Attention**: the job Run ended with cancelled")
+    assert done.err.startswith("::warning title=dailies::the job Run ended with cancelled")
 
 
 def test_report_by_hand_shows_the_library_and_the_last_run(shelf: Shelf) -> None:

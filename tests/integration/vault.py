@@ -8,8 +8,6 @@ from dailies.config import environment
 from dailies.errors import ConfigError
 from dailies.hosts.folder import FolderHost
 
-RIGHT = "the-right-key-of-the-vault"
-
 
 class VaultHost(FolderHost):
     """A folder behind a key."""
@@ -18,7 +16,7 @@ class VaultHost(FolderHost):
 
     def preflight(self, deadline: Deadline) -> str:
         key = environment()[self.key_env]
-        if key != RIGHT:
+        if key != environment()["HARNESS_RIGHT_KEY"]:
             raise ConfigError(f"vault: the key {key} in {self.key_env} is refused; make a new one")
         return "the key is taken"
 

@@ -192,7 +192,21 @@ def answer(cron: str) -> Slot | None:
 COUNTS = st.integers(0, 5)
 
 
-@given(st.builds(Facts, COUNTS, COUNTS, COUNTS, st.just("2026-01-02T00:00:00Z"), COUNTS, COUNTS, st.booleans(), st.booleans()))
+FACTS = st.builds(
+    Facts,
+    due=COUNTS,
+    elsewhere=COUNTS,
+    absent=COUNTS,
+    waiting=COUNTS,
+    next_attempt_at=st.just("2026-01-02T00:00:00Z"),
+    inbox=COUNTS,
+    rescues=COUNTS,
+    is_forced=st.booleans(),
+    lacks_heartbeat=st.booleans(),
+)
+
+
+@given(FACTS)
 def test_a_run_is_worth_starting_where_there_is_something_to_do(facts: Facts) -> None:
     should_run, reason = decide(facts)
 
@@ -202,6 +216,7 @@ def test_a_run_is_worth_starting_where_there_is_something_to_do(facts: Facts) ->
     assert ("nothing to do" in reason) != should_run
     if not should_run:
         assert (f"{facts.elsewhere} in the hands of another run" in reason) == (facts.elsewhere > 0)
+        assert (f"{facts.absent} whose files are not on this machine" in reason) == (facts.absent > 0)
         assert (f"{facts.waiting} wait, the first until 2026-01-02T00:00:00Z" in reason) == (facts.waiting > 0)
 
 
@@ -328,6 +343,20 @@ def test_a_video_that_another_run_has_is_no_reason_until_its_claim_is_over(shelf
     assert made(shelf, clock).reason == "1 queued"
 
 
+def test_a_file_on_another_machine_is_no_reason_but_one_in_git_lfs_is(shelf: Shelf, clock: FakeClock, tmp_path: Path) -> None:
+    outside = tmp_path / "film.mp4"
+    outside.write_bytes(b"film")
+    os.utime(outside, (1e9, 1e9))
+    shelf.cli("add", outside)
+    outside.unlink()
+    assert made(shelf, clock).reason == "nothing to do; 1 whose files are not on this machine"
+
+    queue(shelf)
+    (shelf.root / "media/talk.mp4").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+
+    assert made(shelf, clock).reason == "1 queued"
+
+
 def test_a_rescued_push_on_the_remote_is_a_reason(shelf: Shelf, clock: FakeClock) -> None:
     shelf.git("push", "-q", "origin", "HEAD:refs/heads/rescue/20260101T000000Z-000000")
 
@@ -364,9 +393,6 @@ def test_without_github_the_last_recorded_run_says_what_was_missed(shelf: Shelf,
     assert (plan.due_at, plan.late_s, plan.missed) == ("2026-01-01T12:30:00Z", 52_445.0, 2)
 
 
-UNUSABLE = pytest.mark.xfail(strict=True, reason="derived.read_status takes moments and cron lines that only look like some")
-
-
 @pytest.mark.parametrize(
     "told",
     [
@@ -374,8 +400,8 @@ UNUSABLE = pytest.mark.xfail(strict=True, reason="derived.read_status takes mome
         {"schedule": {"started_at": "yesterday"}},
         {"at": 5},
         {"at": "2020"},
-        pytest.param({"at": NO_MOMENT}, marks=UNUSABLE),
-        pytest.param({"schedule": NO_LINE}, marks=UNUSABLE),
+        {"at": NO_MOMENT},
+        {"schedule": NO_LINE},
     ],
 )
 def test_a_status_of_another_shape_does_not_keep_a_run_from_starting(shelf: Shelf, clock: FakeClock, told: Any) -> None:
@@ -412,6 +438,14 @@ def test_a_run_obeys_its_plan_and_what_is_said_here_goes_before_it(shelf: Shelf)
     assert (len(here["videos"]), here["time_limit_s"]) == (1, 3000)
     told = json.loads((shelf.root / "database/status.json").read_text())["schedule"]
     assert {name: told[name] for name in here["slot"]} == here["slot"]
+
+
+@pytest.mark.xfail(strict=True, reason="cli.work.run: `0s or plan.time_limit_s` is the plan's")
+def test_a_time_limit_of_nothing_is_refused_beside_a_plan_too(shelf: Shelf) -> None:
+    plan = shelf.cli("plan", "--json").out
+
+    assert shelf.cli("run", "--time-limit", "0s").code == 2
+    assert shelf.cli("run", "--time-limit", "0s", **{PLAN: plan}).code == 2
 
 
 @pytest.mark.parametrize("plan", ["{", "[]", '{"should_run": true}', '{"limits": 3}'])

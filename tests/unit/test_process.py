@@ -243,3 +243,13 @@ def test_a_child_started_elsewhere_ends_with_its_deadline_too(tmp_path: Path) ->
         output_of(started(f"sleep 60 & echo $$ $! > '{pids}'; wait"), within(1))
 
     assert are_gone(wait_for_pids(pids, 2))
+
+
+def test_a_child_gets_no_secret_but_what_it_is_handed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("VAULT_KEY", "GH_TOKEN", "A_PASSWORD", "PLAIN"):
+        monkeypatch.setenv(name, f"value of {name}")
+    code = "import os; print(sorted(set(os.environ) & {'VAULT_KEY', 'GH_TOKEN', 'A_PASSWORD', 'PLAIN'}))"
+
+    done = run([sys.executable, "-c", code], Deadline.after(SystemClock(), 30), work=tmp_path, variables={"GH_TOKEN": "handed"})
+
+    assert done.stdout.decode().strip() == "['GH_TOKEN', 'PLAIN']"

@@ -24,6 +24,10 @@ class FolderHost(BaseModel):
     path: str = Field(description="the folder; relative to the library's root")
     public_url: str = Field("", description="address under which the folder is served; makes the links in the database")
 
+    @property
+    def overwrites(self) -> bool:
+        return True
+
     def upload(self, path: Path, video_id: str, kind: Kind, sha256: str, deadline: Deadline) -> Receipt:
         target = self._target(video_id, kind)
         temporary = atomic.temporary_beside(target)

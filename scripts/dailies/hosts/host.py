@@ -21,6 +21,10 @@ class Receipt:
 class Host(Protocol):
     """Each call raises Transient (later), ConfigError (a person must act), or the deadline's own error."""
 
+    @property
+    def overwrites(self) -> bool:
+        """Whether the same upload twice is one file; where not, the host is asked before anything is sent (design, rule 9)."""
+
     def upload(self, path: Path, video_id: str, kind: Kind, sha256: str, deadline: Deadline) -> Receipt:
         """Send the file; returns once the host has confirmed it."""
 
