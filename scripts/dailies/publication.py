@@ -191,11 +191,16 @@ class Publisher:
                 kept.add(path)
         return kept
 
-    def restore_missing(self, tip: str, deadline: Deadline) -> None:
-        """No record is lost: deletions are tombstones, so a file that the tip has and the disk lacks is put back."""
-        records = filter(is_record, self.repository.changed_on_disk(tip, deadline))
-        kept = self.repository.contents(tip, [path for path in records if not (self.database.root / path).exists()])
+    def restore_missing(self, tip: str, deadline: Deadline) -> set[str]:
+        """No record is lost: deletions are tombstones, so a file that the tip has and the disk lacks is put back.
+
+        What differs from the tip before that is the answer.
+        """
+        changed = self.repository.changed_on_disk(tip, deadline)
+        missing = [path for path in changed if is_record(path) and not (self.database.root / path).exists()]
+        kept = self.repository.contents(tip, missing)
         self.database.merge_in({path: (None, content) for path, content in kept.items()})
+        return changed
 
     def refresh(self, deadline: Deadline) -> None:
         """Before a run: the records as the remote has them, and what failed pushes left. Trouble is only told: work can begin."""
@@ -238,16 +243,19 @@ class _Attempt:
         self.tip = repository.fetch(self.deadline)
         if claims:
             claims.withdraw()
+        changed, saves = None, publisher.database.saves
         if self.tip is not None:
             publisher.take_in(self.base or repository.merge_base(self.head, self.tip), self.tip, self.deadline)
-            publisher.restore_missing(self.tip, self.deadline)
+            changed = publisher.restore_missing(self.tip, self.deadline)
             publisher.tip = self.base = self.tip
         if claims:
             claims.stake()
+        if publisher.database.saves != saves:
+            changed = None  # more by now
         self.commit = None
         is_ahead = self.tip is None or (self.head is not None and repository.merge_base(self.head, self.tip) == self.tip)
         parent = self.head if is_ahead else self.tip
-        made = self.commit_on(parent)
+        made = self.commit_on(parent, changed if parent == self.tip else None)
         if made is None and (parent == self.tip or not self._holds_records(parent)):
             self._advance(self.tip if parent == self.tip else None)
             return Published("nothing changed, no commit", None, is_pushed=False, state=self.state)
@@ -261,10 +269,14 @@ class _Attempt:
         """Commits that were not pushed yet: a person's own go along with the database's, never alone."""
         return parent is not None and bool(self._repository.changed(self.tip, parent, self.deadline))
 
-    def commit_on(self, parent: str | None) -> str | None:
-        """None where no record differs from `parent`: derived files alone are no reason for a commit, but for a heartbeat."""
+    def commit_on(self, parent: str | None, changed: set[str] | None = None) -> str | None:
+        """None where no record differs from `parent`: derived files alone are no reason for a commit, but for a heartbeat.
+
+        `changed`: the files that differ, where that is known.
+        """
         order = self.order
-        changed = self._repository.changed_on_disk(parent, self.deadline)
+        if changed is None:
+            changed = self._repository.changed_on_disk(parent, self.deadline)
         kept = self._publisher.unreadable(parent, changed)
         is_changed = any(is_record(path) or path.startswith(RUNS) for path in changed - kept)
         if not is_changed and not self._lacks_heartbeat(parent):

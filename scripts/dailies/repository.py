@@ -118,10 +118,14 @@ class Repository:
         Never with a depth, which would cut the history of a shallow clone (facts/actions 1.6).
         """
         name = branch or self.branch()
-        if name not in self.remote_branches(name, deadline):
+        tip = self.remote_branches(name, deadline).get(name)
+        if tip is None:
             return None
         known = f"refs/remotes/{self.settings.remote}/{name}"
         with opened(self.root, self._work) as repo:
+            with contextlib.suppress(GitCommandError):
+                if str(repo.git.rev_parse("--verify", "--quiet", known)) == tip:
+                    return tip
             what = ["--quiet", "--no-tags", self.settings.remote, f"+refs/heads/{name}:{known}"]
             command(repo, deadline, self.settings.fetch_limit, "fetch", *what)
             return str(repo.git.rev_parse("--verify", known))
@@ -141,14 +145,16 @@ class Repository:
             return True
 
     def merge_base(self, one: str | None, other: str | None) -> str | None:
-        if one is None or other is None:
-            return None
+        if one is None or other is None or one == other:
+            return one and other
         with opened(self.root, self._work) as repo, contextlib.suppress(GitCommandError):
             return str(repo.git.merge_base(one, other)) or None
         return None
 
     def changed(self, base: str | None, commit: str, deadline: Deadline) -> set[str]:
         """Files of the database, but what is derived, that differ between two commits; all of `commit`'s without a base."""
+        if base == commit:
+            return set()
         with opened(self.root, self._work) as repo:
             spec = self._database(repo)
             if base is None:

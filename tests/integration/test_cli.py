@@ -519,7 +519,8 @@ def test_doctor_finds_nothing_wrong_with_a_new_library(dailies: Command) -> None
     done = dailies("doctor", "--json")
 
     checks = {check["name"]: check["verdict"] for check in done.json()}
-    assert (done.code, set(checks.values())) == (0, {"ok"})
+    wrong = {name for name, verdict in checks.items() if verdict != "ok"}
+    assert (done.code, wrong <= {"workflow"}) == (0, True)  # whether it is known where this program comes from
     assert {"python", "ffmpeg", "pyav", "git", "host published", "disk", "records"} <= set(checks)
     assert re.search(r"^git\tok\tremotes: origin; \d+ MB of history$", dailies("doctor").out, re.MULTILINE)
 
@@ -799,17 +800,6 @@ def test_what_a_refused_push_left_is_pushed_by_the_next_run(shelf: Shelf, dailie
 
     assert done.code == 0
     assert shelf.git("ls-remote", "origin", "refs/heads/main").split()[:1] == [shelf.git("rev-parse", "HEAD")]
-
-
-def test_a_detached_head_is_4_and_keeps_the_records(shelf: Shelf, dailies: Command) -> None:
-    shelf.git("checkout", "--quiet", "--detach")
-    empty(shelf, "bad.mp4")
-
-    done = dailies("run")
-
-    assert done.code == 4
-    assert "check one out or set [git] branch" in done.err.splitlines()[-1]
-    assert shelf.records()["bad.mp4"]["state"] == "failed"
 
 
 def test_outside_a_git_repository_records_are_kept_and_that_is_said(

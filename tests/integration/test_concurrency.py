@@ -150,6 +150,7 @@ class SlowHost(BaseModel):
     root: Path
     path: str
     watcher: Converted
+    overwrites: bool = True
 
     def upload(self, path: Path, video_id: str, kind: Kind, sha256: str, deadline: Deadline) -> Receipt:
         if not self.watcher.another.wait(20):

@@ -14,10 +14,11 @@ import pytest
 from dailies import pipeline, sharing
 from dailies.clock import Deadline, SystemClock
 from dailies.errors import Interrupted
+from dailies.library import Library
 from dailies.locks import Single
 from dailies.progress import LogWatcher
 from integration.test_publication import add, clone, on_remote, publish, publish_start
-from support import Shelf
+from support import FakeClock, Shelf
 
 
 def soon() -> Deadline:
@@ -307,3 +308,31 @@ def test_a_run_that_is_stopped_before_it_began_leaves_a_true_report(shelf: Shelf
 
     told: Any = json.loads((shelf.root / "work/last-run.json").read_text())
     assert (result.code, told["status"], told["run_id"]) == (130, "cancelled", result.report.run_id)
+
+
+# -- heartbeat
+
+
+@pytest.mark.parametrize(("heartbeat", "is_made"), [("1d", True), ("0s", False), ("2d", False)])
+def test_a_run_that_changes_nothing_commits_a_heartbeat_when_the_last_commit_is_old(
+    shelf: Shelf, stop: threading.Event, clock: FakeClock, heartbeat: str, is_made: bool
+) -> None:
+    shelf.set("git", heartbeat=heartbeat)
+    add(shelf, "talk")
+
+    def run() -> pipeline.Result:
+        return pipeline.run(Library(shelf.root, shelf.open().settings, clock), pipeline.Wanted(), LogWatcher(), stop)
+
+    first = run()  # the text is no video
+    commits = remote(shelf, "rev-list", "--count", "main")
+
+    clock.advance(86_400 - 60)
+    run()
+    assert remote(shelf, "rev-list", "--count", "main") == commits
+    clock.advance(120)
+    run()
+
+    assert first.report.summary.failed == 1
+    subject = remote(shelf, "log", "-1", "--format=%s", "main")
+    assert subject.startswith("database: heartbeat (run ") is is_made
+    assert int(remote(shelf, "rev-list", "--count", "main")) == int(commits) + is_made

@@ -185,6 +185,7 @@ def test_a_wrong_input_ends_the_plan_with_one_clear_annotation(home: Home) -> No
     assert "the plan ended with failure" in jobs["report"].step("Report").summary
 
 
+GOES_ON = frozenset({"start", "convert", "publish", "commit"})  # others are met by the tests of kill points
 PHASES = ("start", "fetch", "inspect", "convert", "publish", "preview", "publish_preview", "clean", "commit")
 
 
@@ -209,13 +210,18 @@ def test_a_run_cancelled_anywhere_leaves_a_true_record_and_the_next_one_goes_on(
     step = job.step("Run")
     assert (job.result, step.outcome, step.code) == ("cancelled", "cancelled", 130), job.log
     assert job.step("Rescue").outcome == "success", job.log
-    assert job.step("Rescue").seconds < 30
+    assert step.cancelled_s is not None
+    assert step.cancelled_s < 10
+    assert job.step("End what lives on").seconds + job.step("Rescue").seconds < 30
+    print(f"cancelled in {phase}: ended after {step.cancelled_s:.1f} s, rescued in {job.step('Rescue').seconds:.1f} s")
     assert jobs["report"].result == "success"
     record = home.records().get("talk.mp4")
     if record is not None:  # it may have been cancelled before the inbox was scanned
         assert record["state"] in {"queued", "done"}
         assert (record["claim"], record["retry_count"], record["interruptions"]) == (None, 0, 0)
 
+    if phase not in GOES_ON:
+        return
     again = home.runner("second").go()
 
     if record is None or record["state"] != "done":

@@ -43,6 +43,7 @@ class StepResult:
     code: int | None = None
     seconds: float = 0.0
     log: str = ""
+    cancelled_s: float | None = None  # from the first signal to its end
     summary: str = ""
     annotations: list[tuple[str, str]] = field(default_factory=list)
 
@@ -231,7 +232,7 @@ class _Job:
                 argv, cwd=self._workspace, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=both, start_new_session=True
             )
             limit_s = self._runner.limits_s.get(step["name"], 60 * step.get("timeout-minutes", 360))
-            result.outcome = self._watched(child, step["name"], limit_s)
+            result.outcome = self._watched(child, result, limit_s)
         result.code = child.returncode
         self._read_log(log.read_text("utf-8", "replace"), result)
         result.summary = files["GITHUB_STEP_SUMMARY"].read_text("utf-8")
@@ -256,15 +257,15 @@ class _Job:
         }
         return {**wanted, "CI": "true", "PIP_NO_INDEX": "1", **github, **self._runner.environment}
 
-    def _watched(self, child: "subprocess.Popen[bytes]", name: str, limit_s: float) -> str:
+    def _watched(self, child: "subprocess.Popen[bytes]", result: StepResult, limit_s: float) -> str:
         began = time.monotonic()
         while child.poll() is None:
-            if not self._runner.is_cancelled and self._runner.should_cancel(name, self._workspace):
+            if not self._runner.is_cancelled and self._runner.should_cancel(result.name, self._workspace):
                 self._runner.is_cancelled = True
-                _cancel(child)
+                result.cancelled_s = _cancel(child)
                 return "cancelled"
             if time.monotonic() - began > limit_s:
-                _cancel(child)
+                result.cancelled_s = _cancel(child)
                 return "failure"
             time.sleep(0.01)
         return "success" if child.returncode == 0 else "failure"
@@ -290,12 +291,13 @@ class _Job:
         return line
 
 
-def _cancel(child: "subprocess.Popen[bytes]") -> None:
+def _cancel(child: "subprocess.Popen[bytes]") -> float:
+    began = time.monotonic()
     for number, wait_s in ((signal.SIGINT, SIGINT_S), (signal.SIGTERM, SIGTERM_S), (signal.SIGKILL, PIPES_S)):
         child.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(wait_s)
-            return
+            return time.monotonic() - began
     raise AssertionError("the step cannot be killed")
 
 

@@ -440,7 +440,6 @@ def test_a_run_obeys_its_plan_and_what_is_said_here_goes_before_it(shelf: Shelf)
     assert {name: told[name] for name in here["slot"]} == here["slot"]
 
 
-@pytest.mark.xfail(strict=True, reason="cli.work.run: `0s or plan.time_limit_s` is the plan's")
 def test_a_time_limit_of_nothing_is_refused_beside_a_plan_too(shelf: Shelf) -> None:
     plan = shelf.cli("plan", "--json").out
 

@@ -45,7 +45,7 @@ def run(
         changes = {"time_limit": _seconds(time_limit), "min_remaining": _seconds(min_remaining), "jobs": jobs}
         names = _names(hosts)
         if plan is not None:  # what is said here goes before what was planned elsewhere
-            changes["time_limit"] = changes["time_limit"] or plan.time_limit_s
+            changes["time_limit"] = plan.time_limit_s if changes["time_limit"] is None else changes["time_limit"]
             limit, names = plan.limit if limit is None else limit, names or plan.hosts
             force, dry_run = force or plan.force, dry_run or plan.dry_run
         library = open_library(lambda opened: _with_settings(opened, changes, names))
@@ -196,7 +196,7 @@ def commit(
     limit_s = _seconds(time_limit)
     library = open_library()
     with stoppable() as stop:
-        say(sharing.commit(library, stop, limit_s or sharing.COMMIT_LIMIT_S).message)
+        say(sharing.commit(library, stop, sharing.COMMIT_LIMIT_S if limit_s is None else limit_s).message)
 
 
 @app.command("merge-driver", hidden=True)
