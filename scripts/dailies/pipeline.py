@@ -132,13 +132,12 @@ def _run_alone(
     try:
         log.info("recovered: %s", recover_library(library))
         note_run(library.work, collector.run_id)
-        if claims:
-            library.publisher.refresh(deadline)
+        is_shared = claims is not None and library.publisher.refresh(deadline)
         taken = intake.scan_inbox(library.inbox, library.desk(deadline))
         for refused in taken.refused:
             log.warning("inbox: %s", refused)
             collector.problem(f"inbox: {refused}")
-        _work(library, wanted, _runner(library, kit, watcher, collector), claims, deadline)
+        _work(library, wanted, _runner(library, kit, watcher, collector), claims, deadline, is_shared=is_shared)
     except (Interrupted, OutOfTime):
         pass  # before the first video was taken: said by the report's status
     except ConfigError as problem:
@@ -150,8 +149,8 @@ def _run_alone(
     return _close(library, wanted, collector, stop, error)
 
 
-def _work(library: Library, wanted: Wanted, runner: Runner, claims: Claims | None, deadline: Deadline) -> None:
-    """Claim, then take the queue; checkpoints beside it."""
+def _work(library: Library, wanted: Wanted, runner: Runner, claims: Claims | None, deadline: Deadline, *, is_shared: bool) -> None:
+    """Claim where others can see it, then take the queue; checkpoints beside it."""
     queue = policy.queue(library.database.videos(), library.clock.now(), is_forced=wanted.force)
     ours = [video for video in queue if _may_begin(library, video)]
     queue = ours + [video for video in queue if video not in ours]  # what can only wait takes no place of a limit
@@ -160,7 +159,7 @@ def _work(library: Library, wanted: Wanted, runner: Runner, claims: Claims | Non
         return
     claims.want(ours)
     checkpoints = sharing.checkpoints(library, runner.collector, claims, deadline.stop)
-    if ours and wanted.limit != 0 and library.publisher.has_remote():
+    if ours and wanted.limit != 0 and is_shared:
         sharing.claim(library, claims, deadline)
     try:
         replace(runner, on_tick=checkpoints.tick).run(queue, deadline, wanted.limit)

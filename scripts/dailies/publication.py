@@ -172,13 +172,16 @@ class Publisher:
         place = self.database.root / path
         if ".." in place.parts or not place.resolve().is_relative_to(self.database.folder.resolve()):
             return
-        ours = place.read_bytes() if place.is_file() else None
+        ours = _read(place)
         if ours != before or ours == after:
             return
-        if after is None:
-            place.unlink()
-        else:
-            atomic.write(place, after)
+        try:
+            if after is None:
+                place.unlink()
+            else:
+                atomic.write(place, after)
+        except OSError as error:  # the branch keeps it
+            log.warning("%s: cannot be written: %s", path, error.strerror)
 
     def unreadable(self, parent: str | None, changed: Iterable[str]) -> set[str]:
         """Of records that differ, those that must stay as in `parent`: one side cannot be read, or is gone (design, rule 12)."""
@@ -186,8 +189,8 @@ class Publisher:
         theirs = self.repository.contents(parent, records)
         kept = {path for path, content in theirs.items() if not is_readable(path, content)}
         for path in records:
-            place = self.database.root / path
-            if not place.is_file() or not is_readable(path, place.read_bytes()):
+            ours = _read(self.database.root / path)
+            if ours is None or not is_readable(path, ours):
                 kept.add(path)
         return kept
 
@@ -202,10 +205,13 @@ class Publisher:
         self.database.merge_in({path: (None, content) for path, content in kept.items()})
         return changed
 
-    def refresh(self, deadline: Deadline) -> None:
-        """Before a run: the records as the remote has them, and what failed pushes left. Trouble is only told: work can begin."""
+    def refresh(self, deadline: Deadline) -> bool:
+        """Before a run: the records as the remote has them, and what failed pushes left; whether the remote answered.
+
+        Trouble is only told: work can begin.
+        """
         if not self.has_remote():
-            return
+            return False
         head = self.repository.head()
         try:
             tip = self.repository.fetch(deadline)
@@ -219,6 +225,14 @@ class Publisher:
                 log.info("git: took in a rescued push, %s", commit[:12])
         except (NotPublished, OutOfTime) as error:
             log.warning("git: %s", error)
+            return False
+        return True
+
+
+def _read(place: Path) -> bytes | None:
+    with contextlib.suppress(OSError):
+        return place.read_bytes()
+    return None
 
 
 class _Attempt:

@@ -446,12 +446,15 @@ def test_a_run_with_a_limit_claims_no_more_than_that_and_the_next_for_what_it_lo
         assert [mark.parent.name for mark in there.root.glob("work/*/step.json")] == [taken]
 
 
-def test_a_branch_that_cannot_follow_leaves_no_claim_either(shelf: Shelf, other: Callable[[], Shelf]) -> None:
-    [video_id] = queue_texts(shelf, "talk")
+def test_a_branch_that_cannot_follow_leaves_no_claim_either(
+    shelf: Shelf, other: Callable[[], Shelf], film: Path, tmp_path: Path
+) -> None:
+    [video_id] = queue(shelf, film)
     there = other()
     there.git("-c", "user.name=x", "-c", "user.email=x@y", "commit", "-q", "--allow-empty", "-m", "a person's own")
     change(shelf, video_id, title="Renamed")
 
-    there.cli("run")
+    there.cli("run", DAILIES_FFMPEG=program(tmp_path / "crashing", "ulimit -c 0", "kill -SEGV $$"))
 
-    assert claims_on(shelf) == {video_id: None}
+    record = on_remote(shelf)[video_id]
+    assert (record["state"], record["retry_count"], record["claim"]) == ("queued", 1, None)

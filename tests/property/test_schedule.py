@@ -372,7 +372,12 @@ def test_a_remote_that_is_gone_does_not_keep_a_run_from_starting(shelf: Shelf, c
 
 @pytest.mark.parametrize(
     ("keepalive", "written", "should_run"),
-    [(True, "2026-01-01T03:04:04Z", True), (True, None, False), (True, "2026-01-01T03:04:06Z", False), (False, None, False)],
+    [
+        (True, "2026-01-01T03:04:04Z", True),
+        (True, None, False),
+        (True, "2026-01-01T03:04:06Z", False),
+        (False, "2026-01-01T03:04:04Z", False),
+    ],
 )
 def test_a_silent_library_is_kept_alive_where_that_is_asked_for(
     shelf: Shelf, clock: FakeClock, keepalive: bool, written: str | None, should_run: bool

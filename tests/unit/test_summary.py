@@ -92,6 +92,8 @@ def test_an_address_cannot_break_out_of_its_link(name: str, scheme: str, rest: s
     "url",
     [
         "javascript:alert(1)",
+        "javascript:x//https://host",
+        " https://host",
         "data:text/html,x",
         "file:///etc/passwd",
         "media/published/x.mp4",

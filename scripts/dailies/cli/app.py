@@ -122,16 +122,15 @@ def stoppable() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def watched(work: "Callable[[Watcher, threading.Event], Outcome]") -> Outcome:
+def watched(work: "Callable[[Watcher], Outcome]") -> Outcome:
     """Bars on a terminal, a group for each video in GitHub's log, lines elsewhere."""
     from dailies import actions
     from dailies.progress import LogWatcher
     from dailies.terminal import BarWatcher, GroupWatcher, bars, is_interactive
 
-    with stoppable() as stop:
-        if actions.is_on():
-            return work(GroupWatcher(), stop)
-        if not is_interactive() or Globals.level >= logging.ERROR:
-            return work(LogWatcher(), stop)
-        with bars() as progress:
-            return work(BarWatcher(progress), stop)
+    if actions.is_on():
+        return work(GroupWatcher())
+    if not is_interactive() or Globals.level >= logging.ERROR:
+        return work(LogWatcher())
+    with bars() as progress:
+        return work(BarWatcher(progress))
