@@ -205,7 +205,7 @@ def test_a_run_claims_a_batch_ahead_and_the_next_once_those_are_done(shelf: Shel
     claims.stake()
 
     assert first == [True, True, False, False]
-    assert [database.load(video_id).claim is not None for video_id in ids[1:]] == [True, True, False]
+    assert [database.load(video_id).claim is not None for video_id in ids] == [False, True, True, False]
 
 
 def test_a_claim_is_renewed_once_less_than_half_of_it_is_left(shelf: Shelf, clock: FakeClock) -> None:
@@ -218,6 +218,19 @@ def test_a_claim_is_renewed_once_less_than_half_of_it_is_left(shelf: Shelf, cloc
         untils.append((parse_timestamp(on_remote(shelf)[video_id]["claim"]["until"]) - clock.now()).total_seconds())
 
     assert untils == [LIFE_S, LIFE_S / 2 + 1, LIFE_S]
+
+
+def test_the_claim_of_a_video_that_this_run_has_put_back_is_not_renewed(shelf: Shelf, clock: FakeClock) -> None:
+    [video_id] = queue_texts(shelf, "talk")
+    _, publish = claiming(shelf, "mine", clock)
+    publish()
+    claim = shelf.open().database.load(video_id).claim
+    change(shelf, video_id, next_attempt_at=timestamp(clock.now()))
+
+    clock.advance(LIFE_S - 1)
+    publish()
+
+    assert shelf.open().database.load(video_id).claim == claim
 
 
 def test_what_no_push_has_confirmed_is_withdrawn_to_what_was_there_before(shelf: Shelf, clock: FakeClock) -> None:
