@@ -1,5 +1,6 @@
 """An issue for each kind of failure, opened, kept current and closed by itself."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from dailies.model import State, Video
 LABEL: Final = "dailies"
 SHOWN: Final = 50
 MESSAGE_CHARS: Final = 120  # GitHub takes 65,536 in a body, and a character may become six
+_NO_WORD: Final = re.compile(r"[^a-z0-9_]+")
 _MARK: Final = "<!-- dailies:failure={} -->"
 
 
@@ -37,11 +39,11 @@ class Change:
 
 
 def failing(videos: Iterable[Video]) -> dict[str, list[Video]]:
-    """Videos that wait for a person, by category."""
+    """Videos that wait for a person, by category, which is a plain word then whatever a record holds."""
     found: dict[str, list[Video]] = defaultdict(list)
     for video in videos:
         if video.state in {State.FAILED, State.UNAVAILABLE} and video.last_error is not None:
-            found[video.last_error.category].append(video)
+            found[_NO_WORD.sub("-", video.last_error.category.lower())[:60]].append(video)
     return found
 
 
@@ -85,7 +87,7 @@ def _category(body: str) -> str:
 
 def _body(category: str, videos: list[Video]) -> str:
     """Names and messages as code: no mention in them may call anybody."""
-    lines = [_MARK.format(category), f"{len(videos)} videos failed with {summary.text(category)} and wait for a person.", ""]
+    lines = [_MARK.format(category), f"{len(videos)} videos failed with `{category}` and wait for a person.", ""]
     lines += ["| video | since | why |", "| --- | --- | --- |"]
     for video in sorted(videos, key=lambda one: one.id)[:SHOWN]:
         at, message = (video.last_error.at, video.last_error.message) if video.last_error else ("", "")

@@ -53,7 +53,7 @@ def _lateness(slot: Slot | None) -> list[str]:
     if slot is None:
         return []
     missed = f", {slot.missed} more slots missed" if slot.missed else ""
-    return ["", f"Schedule `{slot.cron}`: due {slot.due_at}, started {show_duration(slot.late_s)} late{missed}"]
+    return ["", f"Schedule {text(slot.cron)}: due {slot.due_at}, started {show_duration(slot.late_s)} late{missed}"]
 
 
 def _videos(report: RunReport, videos: Mapping[str, Video]) -> list[str]:

@@ -313,9 +313,6 @@ def test_a_hostile_message_stays_text(hostile: str) -> None:
     assert changes(failing([video(1, message=hostile)]), [Issue(number=7, body=body)]) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="issues: a category of another writer's record ends the mark, so that each report opens one more"
-)
 @pytest.mark.parametrize("category", ["x --> @everyone", "a\nb --> c"])
 def test_a_hostile_category_has_one_issue_too(category: str) -> None:
     videos = [video(1, category)]
