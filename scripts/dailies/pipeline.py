@@ -152,8 +152,11 @@ def _run_alone(
 def _work(library: Library, wanted: Wanted, runner: Runner, claims: Claims | None, deadline: Deadline, *, is_shared: bool) -> None:
     """Claim where others can see it, then take the queue; checkpoints beside it."""
     queue = policy.queue(library.database.videos(), library.clock.now(), is_forced=wanted.force)
-    ours = [video for video in queue if _may_begin(library, video)]
-    queue = ours + [video for video in queue if video not in ours]  # what can only wait takes no place of a limit
+    ours: list[Video] = []
+    idle: list[Video] = []
+    for video in queue:
+        (ours if _may_begin(library, video) else idle).append(video)
+    queue = ours + idle  # what can only wait takes no place of a limit
     if claims is None:
         runner.run(queue, deadline, wanted.limit)
         return

@@ -406,8 +406,8 @@ def origin_of(folder: Path, inside: str) -> tuple[str, str] | None:
         url = next((remote.url for remote in repo.remotes if remote.name == "origin"), None)
         if not url or not repo.head.is_valid():
             return None
-        address = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", re.sub(r"(?<=://)[^/@]+@(?=[^/]*/)", "", url))
-        return address, repo.head.commit.hexsha
+        address = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", url)
+        return re.sub(r"(?<=://)[^/@]+@", "", address), repo.head.commit.hexsha
     finally:
         repo.close()
 
