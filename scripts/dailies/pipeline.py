@@ -154,8 +154,9 @@ def _work(library: Library, wanted: Wanted, runner: Runner, claims: Claims | Non
     queue = policy.queue(library.database.videos(), library.clock.now(), is_forced=wanted.force)
     ours: list[Video] = []
     idle: list[Video] = []
+    room = library.space.available()
     for video in queue:
-        (ours if _may_begin(library, video) else idle).append(video)
+        (ours if _may_begin(library, video, room) else idle).append(video)
     queue = ours + idle  # what can only wait takes no place of a limit
     if claims is None:
         runner.run(queue, deadline, wanted.limit)
@@ -170,9 +171,9 @@ def _work(library: Library, wanted: Wanted, runner: Runner, claims: Claims | Non
         checkpoints.wait()
 
 
-def _may_begin(library: Library, video: Video) -> bool:
-    """A video that will only wait is not claimed, which would change its record in every run."""
-    has_room = space_needed(video) <= library.space.available()
+def _may_begin(library: Library, video: Video, room: int) -> bool:
+    """A video that will only wait is not claimed, which would change its record in every run. `room` in bytes."""
+    has_room = space_needed(video) <= room
     has_time = policy.may_start(video, library.settings.run.time_limit, library.settings)
     return has_room and has_time and fetcher(video.source.kind, library.root).is_here(video.source)
 
