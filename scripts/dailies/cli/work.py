@@ -1,8 +1,6 @@
 """Commands that work: run, plan, report, commit, cleanup, doctor, demo."""
 
 import os
-import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -40,55 +38,35 @@ def run(
     as_json: Json = False,
 ) -> None:
     """The main job: take the queue, convert, publish, preview, record, commit."""
-    with stoppable() as stop:  # from the first moment to the last word
-        asked = _Asked(limit, time_limit, min_remaining, hosts, jobs, force, dry_run, not no_commit, as_json)
-        raise typer.Exit(_run(asked, stop))
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """The options of `run`."""
-
-    limit: int | None
-    time_limit: str | None
-    min_remaining: str | None
-    hosts: str | None
-    jobs: int | None
-    force: bool
-    dry_run: bool
-    commit: bool
-    as_json: bool
-
-
-def _run(asked: _Asked, stop: threading.Event) -> Exit:
     from dailies import config, pipeline, planning
 
-    limit, names, force, dry_run = asked.limit, _names(asked.hosts), asked.force, asked.dry_run
-    try:
-        plan = planning.parse(text) if (text := config.environment().get(_PLAN)) else None
-        changes = {"time_limit": _seconds(asked.time_limit), "min_remaining": _seconds(asked.min_remaining), "jobs": asked.jobs}
-        if plan is not None:  # what is said here goes before what was planned elsewhere
-            changes["time_limit"] = plan.time_limit_s if changes["time_limit"] is None else changes["time_limit"]
-            limit, names = plan.limit if limit is None else limit, names or plan.hosts
-            force, dry_run = force or plan.force, dry_run or plan.dry_run
-        library = open_library(lambda opened: _with_settings(opened, changes, names))
-        wanted = pipeline.Wanted(limit, commit=asked.commit, force=force, slot=plan.slot() if plan else None)
-        if dry_run:
-            _show_dry_run(library, wanted, as_json=asked.as_json)
-            return Exit.DONE
-        result = watched(lambda watcher: pipeline.run(library, wanted, watcher, stop))
-    except ConfigError as error:
-        if asked.as_json and not dry_run:  # a report whatever the exit code
-            print_json(pipeline.not_started(error).model_dump(mode="json"))
-        raise
-    _tell_actions(library, result)
-    if asked.as_json:
-        print_json(result.report.model_dump(mode="json"))
-    else:
-        _show_result(result)
-    if result.error:
-        complain(result.error, is_fatal=True)
-    return result.code
+    with stoppable() as stop:  # from the first moment to the last word
+        names = _names(hosts)
+        try:
+            plan = planning.parse(text) if (text := config.environment().get(_PLAN)) else None
+            changes = {"time_limit": _seconds(time_limit), "min_remaining": _seconds(min_remaining), "jobs": jobs}
+            if plan is not None:  # what is said here goes before what was planned elsewhere
+                changes["time_limit"] = plan.time_limit_s if changes["time_limit"] is None else changes["time_limit"]
+                limit, names = plan.limit if limit is None else limit, names or plan.hosts
+                force, dry_run = force or plan.force, dry_run or plan.dry_run
+            library = open_library(lambda opened: _with_settings(opened, changes, names))
+            wanted = pipeline.Wanted(limit, commit=not no_commit, force=force, slot=plan.slot() if plan else None)
+            if dry_run:
+                _show_dry_run(library, wanted, as_json=as_json)
+                return
+            result = watched(lambda watcher: pipeline.run(library, wanted, watcher, stop))
+        except ConfigError as error:
+            if as_json and not dry_run:  # a report whatever the exit code
+                print_json(pipeline.not_started(error).model_dump(mode="json"))
+            raise
+        _tell_actions(library, result)
+        if as_json:
+            print_json(result.report.model_dump(mode="json"))
+        else:
+            _show_result(result)
+        if result.error:
+            complain(result.error, is_fatal=True)
+        raise typer.Exit(result.code)
 
 
 @app.command()
