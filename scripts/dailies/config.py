@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from dailies.clock import parse_duration
 from dailies.errors import ConfigError
@@ -55,6 +55,10 @@ class Run(Section):
     )
     jobs: int = Field(0, ge=0, description="ffmpeg processes at once; 0 = as many as cores")
     transfers: int = Field(4, ge=1, description="copies and uploads at once, beside the ffmpeg work")
+    child_videos: int = Field(5, ge=1, description="videos after which a process that opens media is replaced by a new one")
+    child_memory: Size = Field(
+        parse_size("2GB"), description="memory that such a process may take for one video", json_schema_extra={"unit": "size"}
+    )
     step_timeout: Duration = Field(
         parse_duration("10m"),
         description="a step of a video may take this long plus 4 times the media's duration, then it fails with category `timeout`",
@@ -65,7 +69,7 @@ class Run(Section):
 class Publish(Section):
     hosts: tuple[str, ...] = Field(("published",), description="hosts for the video, in this order")
     strategy: Literal["fallback", "all"] = Field("fallback", description="`fallback`: the first that succeeds; `all`: every one")
-    preview_hosts: tuple[str, ...] = Field(("published",), description="hosts for the preview, each of them")
+    preview_hosts: tuple[str, ...] = Field(("published",), description="hosts for the preview and the pictures, each of them")
     max_retries: int = Field(3, ge=0, description="failed attempts that are queued again; the next failure is final")
     retry_cap: Duration = Field(
         parse_duration("6h"), description="longest wait between attempts (2, 4, 8… minutes)", json_schema_extra={"unit": "duration"}
@@ -79,6 +83,37 @@ class PreviewSettings(Section):
     clips: int = Field(10, ge=1, le=50, description="clips in a preview")
     clip_length: float = Field(3.0, gt=0, le=60, description="seconds a clip")
     height: int = Field(480, ge=64, le=2160, description="lines of the preview; never scaled up")
+    profile: Literal["balanced", "action", "talk"] = Field(
+        "balanced", description="what makes a moment worth showing (docs/media.md): `balanced`, `action`, `talk`"
+    )
+    weights: Mapping[Literal["people", "motion", "audio", "complexity", "colour"], float] = Field(
+        {}, description="numbers of your own instead of the profile's, such as `{ motion = 0.7, audio = 0.3 }`"
+    )
+    exclude_start: Duration = Field(0.0, description="nothing is shown from before this", json_schema_extra={"unit": "duration"})
+    exclude_end: Duration = Field(0.0, description="nothing is shown from the last of it", json_schema_extra={"unit": "duration"})
+    encoder_preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower"] = Field(
+        "veryfast", description="x264's: slower makes the preview smaller"
+    )
+    crf: int = Field(23, ge=0, le=51, description="x264's quality: less is better and larger")
+    animation: bool = Field(False, description="true: also an animated WebP, for a README or a mail")
+    cover: Literal["jpg", "webp"] = Field("jpg", description="format of the cover picture")
+
+    @field_validator("weights")
+    @classmethod
+    def _are_weights(cls, weights: Mapping[str, float]) -> Mapping[str, float]:
+        if weights and (min(weights.values()) < 0 or sum(weights.values()) <= 0):
+            raise ValueError("weights must not be negative, and one must be above 0")
+        return weights
+
+
+class Similar(Section):
+    distance: int = Field(
+        10, ge=0, le=24, description="bits of 64 in which the fingerprints of videos that look alike may differ (docs/media.md)"
+    )
+    tolerance: Duration = Field(3.0, description="by which their durations may differ", json_schema_extra={"unit": "duration"})
+    action: Literal["warn", "duplicate", "ignore"] = Field(
+        "warn", description="`warn`: published, with a warning; `duplicate`: not published, like a file with the same bytes"
+    )
 
 
 class Space(Section):
@@ -144,6 +179,7 @@ class Settings(Section):
     run: Run = Run()
     publish: Publish = Publish()
     preview: PreviewSettings = PreviewSettings()
+    similar: Similar = Similar()
     space: Space = Space()
     git: Git = Git()
     actions: Actions = Actions()

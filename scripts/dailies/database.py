@@ -17,6 +17,7 @@ from dailies.clock import Clock, timestamp
 from dailies.errors import Blocked, Category, ConfigError
 from dailies.locks import TIMEOUT_S, SharedLock
 from dailies.model import ID_PATTERN, State, Video, readable
+from dailies.similar import Fingerprints
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class Index:
     by_code: dict[str, set[str]] = field(default_factory=dict)
     by_sha256: dict[str, set[str]] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
+    fingerprints: Fingerprints = field(default_factory=Fingerprints)
     _keys: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def put(self, video: Video) -> None:
@@ -86,18 +88,27 @@ class Index:
         self.states[video.id] = video.state
         self.by_code.setdefault(code, set()).add(video.id)
         self.by_sha256.setdefault(sha256, set()).add(video.id)
+        self.fingerprints.put(video.id, video.file.phash if video.file else None, video.media.duration_s if video.media else None)
 
     def _forget(self, video_id: str) -> None:
         code, sha256 = self._keys.pop(video_id, ("", ""))
         self.states.pop(video_id, None)
         self.by_code.get(code, set()).discard(video_id)
         self.by_sha256.get(sha256, set()).discard(video_id)
+        self.fingerprints.put(video_id, None, None)
 
     def holder_of(self, sha256: str, besides: str) -> str | None:
         """The video that these bytes belong to: one that is done or on its way, the finished one first (design, rule 12)."""
         candidates = self.by_sha256.get(sha256, set()) - {besides} if sha256 else set()
         in_use = [video_id for video_id in candidates if self.states.get(video_id) in _IN_USE]
         return min(in_use, key=lambda video_id: (self.states[video_id] is not State.DONE, video_id), default=None)
+
+    def similar_to(self, video: Video, *, distance: int, tolerance_s: float) -> str | None:
+        """The video in use that looks most like this one: copies of it re-encoded, scaled or a little cut."""
+        if video.file is None or video.file.phash is None or video.media is None:
+            return None
+        alike = self.fingerprints.near(video.file.phash, video.media.duration_s, distance=distance, tolerance_s=tolerance_s)
+        return next((found for _, found in alike if found != video.id and self.states.get(found) in _IN_USE), None)
 
 
 class Database:

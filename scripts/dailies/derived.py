@@ -32,7 +32,7 @@ def combined_entry(video: Video) -> dict[str, Any]:
         "code": video.code,
         "title": video.title,
         "source_url": video.source.uri if video.source.kind != "file" else None,
-        "thumbnail_url": video.images.get("cover"),
+        "thumbnail_url": _cover(video),
         "duration": video.media.duration_s if video.media else None,
         "views": metadata.views,
         "likes": metadata.likes,
@@ -54,6 +54,11 @@ def combined_entry(video: Video) -> dict[str, Any]:
         "sha256": video.file.sha256 if video.file else None,
         "updated_at": video.updated_at,
     }
+
+
+def _cover(video: Video) -> str | None:
+    covers = (kinds[Kind.IMAGE] for name, kinds in video.uploads.items() if video.is_on(name, Kind.IMAGE))
+    return next((cover.direct_url or cover.watch_url for cover in covers), None)
 
 
 @dataclass

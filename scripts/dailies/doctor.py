@@ -6,18 +6,21 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Literal
 
 from dailies import actions, config, pipeline, scaffold, space
 from dailies.clock import Deadline
 from dailies.config import HostSettings
-from dailies.errors import ConfigError, DailiesError
+from dailies.errors import ConfigError, DailiesError, VideoError
 from dailies.hosts import Host
 from dailies.library import Library
 from dailies.media import ffmpeg
+from dailies.media.children import Children
+from dailies.media.probe import probe
 from dailies.model import uri_to_path
 from dailies.policy import is_open
-from dailies.process import run, run_module
+from dailies.process import run
 from dailies.sources import lfs
 
 WORKFLOW: Final = ".github/workflows/batch.yml"
@@ -68,8 +71,14 @@ def _ffmpeg(library: Library, deadline: Deadline) -> Check:
 
 def _pyav(library: Library, deadline: Deadline) -> Check:
     """A probe of nothing: the child must start and say that an empty file is empty."""
-    said = run_module("dailies.media.worker", [os.devnull, "header"], deadline, work=library.work)
-    return Check("pyav", "ok", "decodes in a process of its own") if said.code == 0 else Check("pyav", "error", said.last_words())
+    with Children(library.work) as children:
+        try:
+            probe("nothing", Path(os.devnull), deadline, children=children)
+        except VideoError:
+            return Check("pyav", "ok", "decodes in a process of its own")
+        except DailiesError as error:
+            return Check("pyav", "error", str(error))
+    return Check("pyav", "error", f"takes {os.devnull} for a video; install PyAV anew")
 
 
 def _git(library: Library) -> Check:

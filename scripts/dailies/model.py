@@ -40,6 +40,7 @@ class StepName(StrEnum):
     FETCH = "fetch"
     INSPECT = "inspect"
     CONVERT = "convert"
+    ANALYSE = "analyse"
     PUBLISH = "publish"
     PREVIEW = "preview"
     PUBLISH_PREVIEW = "publish_preview"
@@ -130,6 +131,7 @@ class Media(Record):
     audio_channels: int
     bit_rate: int
     rotation: int
+    tags: tuple[str, ...] = ()  # technical ones, such as `4k`, `hdr`, `portrait`, `silent`, `vfr`
 
 
 class Metadata(Record):
@@ -146,10 +148,19 @@ class Metadata(Record):
 
 
 class Clip(Record):
+    """`why` is the factor that speaks most for it; `even` and `whole` were not chosen by a score."""
+
     start_s: float
     length_s: float
     score: float | None = None
     why: str | None = None
+
+
+class Shot(Record):
+    """From one cut to the next, in seconds; where none was found, as far as was looked at."""
+
+    start_s: float
+    end_s: float
 
 
 class Preview(Record):
@@ -160,8 +171,17 @@ class Preview(Record):
     clips: tuple[Clip, ...]
 
 
+class Part(Record):
+    """One file of an upload that has several."""
+
+    name: str
+    sha256: Sha256
+    remote_id: str
+    direct_url: str | None = None
+
+
 class Upload(Record):
-    """The state of one (video, host, kind)."""
+    """The state of one (video, host, kind); `parts` are the files of pictures, the links those of the cover then."""
 
     status: UploadStatus = UploadStatus.PENDING
     retry_count: int = 0
@@ -173,6 +193,7 @@ class Upload(Record):
     attempt_id: str | None = None
     at: Timestamp | None = None
     error: str | None = None
+    parts: Mapping[str, Part] = {}
     previous: tuple[Mapping[str, Any], ...] = ()
 
 
@@ -188,6 +209,7 @@ class Video(Record):
     state: State = State.QUEUED
     duplicate_of: str | None = None
     duplicate_allowed: bool = False
+    similar_to: str | None = None  # the video that looks most like this one, where one is near enough
     epoch: int = 0
     interruptions: int = 0
     interrupted_step: StepName | None = None
@@ -204,7 +226,8 @@ class Video(Record):
     edited_at: Mapping[str, Timestamp] = {}
     conflicts: tuple[Mapping[str, Any], ...] = ()
     preview: Preview | None = None
-    images: Mapping[str, str] = {}
+    images: Mapping[str, str] = {}  # file names of cover, sprite, sprite_vtt, contact, animation
+    markers: tuple[Shot, ...] = ()  # the shots around the preview's clips
     uploads: Mapping[str, Mapping[Kind, Upload]] = {}
     created_at: Timestamp
     updated_at: Timestamp

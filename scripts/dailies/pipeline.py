@@ -13,6 +13,7 @@ from dailies.errors import ConfigError, DailiesError, Exit, Interrupted, NotPubl
 from dailies.library import Library
 from dailies.locks import Single, living_owners
 from dailies.media import ffmpeg
+from dailies.media.children import Children
 from dailies.media.render import Rules
 from dailies.model import Video
 from dailies.progress import Watcher, log
@@ -100,6 +101,7 @@ def _kit(library: Library) -> Kit:
     rules = Rules(
         work=library.work,
         threads=max(1, config.cores() // jobs(library)),
+        children=Children(library.work, videos=settings.run.child_videos, memory_bytes=settings.run.child_memory),
         accept_audio=settings.library.accept_audio,
         accept_damaged=settings.library.accept_damaged,
         decode_all=settings.publish.verify == "decode",
@@ -137,7 +139,8 @@ def _run_alone(
         for refused in taken.refused:
             log.warning("inbox: %s", refused)
             collector.problem(f"inbox: {refused}")
-        _work(library, wanted, _runner(library, kit, watcher, collector), claims, deadline, is_shared=is_shared)
+        with kit.rules.children:
+            _work(library, wanted, _runner(library, kit, watcher, collector), claims, deadline, is_shared=is_shared)
     except (Interrupted, OutOfTime):
         pass  # before the first video was taken: said by the report's status
     except ConfigError as problem:
@@ -292,7 +295,7 @@ def dry_run(library: Library, wanted: Wanted) -> tuple[list[Planned], list[Path]
     planned: list[Planned] = []
     deadline = Deadline.after(library.clock, library.settings.run.time_limit)
     for video in policy.in_order(video for video in library.database.videos() if policy.is_open(video)):
-        job = Job(kit, WorkFolder(library.work / video.id), deadline, lambda same: same, lambda _: None)
+        job = Job(kit, WorkFolder(library.work / video.id), deadline, lambda same: same, lambda _: None, lambda _: None)
         names = tuple(step.name.value for step in STEPS if step.is_needed(video, job))
         is_over_limit = wanted.limit is not None and len([one for one in planned if not one.note]) >= wanted.limit
         note = _why_not(library, wanted, video) or ("over the limit" if is_over_limit else "")

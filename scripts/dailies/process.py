@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import queue
 import shlex
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
+
+import psutil
 
 from dailies.clock import Deadline
 from dailies.config import environment
@@ -64,7 +67,7 @@ def run(argv: Sequence[str], deadline: Deadline, *, work: Path, variables: Mappi
     """
     deadline.check()
     log.debug("run %s", shlex.join(argv))
-    with _started(argv, {**without_secrets(environment()), **(variables or {}), OWNER_VARIABLE: owner_tag(work)}) as child:
+    with _started(argv, _variables(work, variables)) as child:
         stdout, messages = _Collected(child.stdout), _Lines(child.stderr)
         try:
             while not _has_ended(child):
@@ -81,18 +84,21 @@ def run(argv: Sequence[str], deadline: Deadline, *, work: Path, variables: Mappi
     return Completed(tuple(argv), child.returncode, bytes(stdout.content), messages.lines())
 
 
-def run_module(module: str, arguments: Sequence[str], deadline: Deadline, *, work: Path) -> Completed:
-    """Run a module of this package in an interpreter of its own (native decoders may crash on hostile files)."""
+def converse(module: str, *, work: Path) -> "Conversation":
+    """Start a module of this package in an interpreter of its own (native decoders may crash on hostile files)."""
     scripts = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join([scripts, *filter(None, [environment().get("PYTHONPATH")])])
-    argv = [sys.executable, "-m", module, *arguments]
-    return run(argv, deadline, work=work, variables={"PYTHONPATH": path})
+    return Conversation([sys.executable, "-m", module], work=work, variables={"PYTHONPATH": path})
 
 
-def _started(argv: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _variables(work: Path, more: Mapping[str, str] | None) -> Mapping[str, str]:
+    return {**without_secrets(environment()), **(more or {}), OWNER_VARIABLE: owner_tag(work)}
+
+
+def _started(argv: Sequence[str], variables: Mapping[str, str], stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables, start_new_session=True
+            argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables, start_new_session=True
         )
     except (FileNotFoundError, PermissionError) as error:
         raise ConfigError(f"{argv[0]}: cannot be started: {error.strerror}; see `dailies doctor`") from error
@@ -140,6 +146,74 @@ def _kill_rest(child: "subprocess.Popen[bytes]") -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
+class Conversation:
+    """A child that answers each line with one line, until it is ended. One thread at a time may ask it.
+
+    It sees the end of its stdin when this process dies, however that happens.
+    """
+
+    def __init__(self, argv: Sequence[str], *, work: Path, variables: Mapping[str, str] | None = None) -> None:
+        log.debug("start %s", shlex.join(argv))
+        self._argv = tuple(argv)
+        self._child = _started(argv, _variables(work, variables), subprocess.PIPE)
+        self._answers, self._messages = _Answers(self._child.stdout), _Lines(self._child.stderr)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def ask(self, question: bytes, deadline: Deadline, *, memory_bytes: int) -> bytes | Completed:
+        """Its answer, or how it ended instead; one that takes more memory than allowed is ended.
+
+        After any exception (the deadline's own error, Interrupted) the child and its whole group have ended.
+        """
+        try:
+            deadline.check()
+            self._send(question)
+            while True:
+                answer = self._answers.take(POLL_S)
+                if answer is not None:
+                    return answer
+                if self._answers.has_ended:
+                    return self._ended()
+                if self._memory() > memory_bytes:
+                    return self._ended(f"took more than {memory_bytes / 1e6:.0f} MB of memory")
+                deadline.check()
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """End it and its group; it has gone when this returns."""
+        self._ended()
+
+    def _send(self, question: bytes) -> None:
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has died: its answers end as well
+            self._child.stdin.write(question + b"\n")
+            self._child.stdin.flush()
+
+    def _memory(self) -> int:
+        try:
+            return int(psutil.Process(self._child.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    def _ended(self, why: str | None = None) -> Completed:
+        if self._child.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._child.stdin.close()
+        if self._child.returncode is None:
+            end_group(self._child)
+            self._child.wait()
+        self._answers.finish()
+        self._messages.finish()
+        for pipe in (self._child.stdout, self._child.stderr):
+            if pipe is not None:
+                pipe.close()
+        return Completed(self._argv, self._child.returncode, b"", (*self._messages.lines(), *filter(None, [why])))
+
+
 class _Reader:
     """Reads a pipe in a thread of its own, so that a talkative child never blocks."""
 
@@ -177,6 +251,29 @@ class _Collected(_Reader):
         while chunk := pipe.read1(65536):  # type: ignore[attr-defined]  # a BufferedReader, which IO does not say
             if len(self.content) < _STDOUT_BYTES:
                 self.content += chunk
+
+
+class _Answers(_Reader):
+    """Whole lines, as they come."""
+
+    def __init__(self, pipe: IO[bytes] | None) -> None:
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        super().__init__(pipe)
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.is_set() and self._lines.empty()
+
+    def take(self, seconds: float) -> bytes | None:
+        """The next line; None where none came in time, or none will come."""
+        with contextlib.suppress(queue.Empty):
+            return self._lines.get(timeout=0 if self._ended.is_set() else seconds) or None
+        return None
+
+    def _read(self, pipe: IO[bytes]) -> None:
+        while (line := pipe.readline(_STDOUT_BYTES)).endswith(b"\n"):  # half a line is no answer
+            self._lines.put(line)
+        self._lines.put(b"")  # wakes whoever waits
 
 
 class _Lines(_Reader):

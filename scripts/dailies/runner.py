@@ -119,7 +119,7 @@ class _Way:
         self._step: StepName | None = None
 
     def go(self, deadline: Deadline) -> None:
-        job = Job(self._kit, self.folder, deadline, self._save, self._original_of)
+        job = Job(self._kit, self.folder, deadline, self._save, self._original_of, self._similar_to)
         for step in STEPS:
             deadline.check()
             if step.is_needed(self._video, job):
@@ -219,3 +219,11 @@ class _Way:
                     return original
             self._save(video)
             return None
+
+    def _similar_to(self, video: Video) -> str | None:
+        """Under one lock, as above: of two copies at once one is the first."""
+        settings = self._kit.settings.similar
+        with self._runner.sha256_lock:
+            self._save(video)
+            index = self._runner.database.index()
+            return index.similar_to(video, distance=settings.distance, tolerance_s=settings.tolerance)

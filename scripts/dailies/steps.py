@@ -10,21 +10,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from dailies import cleanup, copying
+from pydantic import BaseModel, ConfigDict
+
+from dailies import atomic, cleanup, copying
 from dailies.clock import Clock, Deadline, timestamp
 from dailies.config import Settings
 from dailies.errors import Category, Transient
-from dailies.hosts import Host, Receipt
+from dailies.hosts import Asset, Host, Receipt
+from dailies.media import analysis, render, scenes
 from dailies.media import probe as probing
-from dailies.media import render, scenes
+from dailies.media.analysis import Analysis
 from dailies.media.probe import Probe
-from dailies.model import Kind, MediaFile, Preview, State, StepName, StepStatus, Upload, UploadStatus, Video
+from dailies.media.recipes import Look
+from dailies.model import Clip, Kind, MediaFile, Part, Preview, State, StepName, StepStatus, Upload, UploadStatus, Video
 from dailies.sources import fetcher
 
 Lane = Literal["media", "transfer"]
 _OPEN: Final = frozenset({UploadStatus.IN_PROGRESS, UploadStatus.UNKNOWN})
 _SPACE_FACTOR: Final = 3.2  # the copy, the MP4 and what a folder host on the same disk takes of it, a tenth spare
-_SPACE_EXTRA_BYTES: Final = 64_000_000  # the preview
+_SPACE_EXTRA_BYTES: Final = 64_000_000  # the preview and the pictures
+_COVER: Final = "cover"
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,35 @@ class WorkFolder:
     def preview(self) -> Path:
         return self.kept / "preview.mp4"
 
+    @property
+    def pictures(self) -> Path:
+        return self.kept / "pictures"
+
+    @property
+    def analysis(self) -> Path:
+        return self.kept / "analysis.json"
+
     def make(self) -> None:
         self.kept.mkdir(parents=True, exist_ok=True)
         self.tmp.mkdir(exist_ok=True)
+
+
+class Picture(BaseModel):
+    """One of the files in `kept/pictures`."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class Kept(BaseModel):
+    """The analysis of the verified MP4 with this sha256, and the pictures that it made, by part."""
+
+    model_config = ConfigDict(frozen=True)
+    sha256: str
+    analysis: Analysis
+    pictures: Mapping[str, Picture]
 
 
 @dataclass(frozen=True)
@@ -73,20 +104,21 @@ class Kit:
 @dataclass
 class Job:
     """One video in one run. `save` stores a record at once (write-ahead of uploads); `original_of` stores the sha256 and
-    answers which other video these bytes belong to, both in one go."""
+    answers which other video these bytes belong to, both in one go; `similar_to` does the same with the fingerprint."""
 
     kit: Kit
     folder: WorkFolder
     deadline: Deadline
     save: Callable[[Video], Video]
     original_of: Callable[[Video], str | None]
+    similar_to: Callable[[Video], str | None]
     probes: dict[Path, Probe] = field(default_factory=dict)  # of this run only; the record holds the summary
     trusted: dict[Path, bool] = field(default_factory=dict)  # kept files of an earlier run are read once before they are used
 
     def probe(self, video: Video, path: Path, *, header_only: bool = False) -> Probe:
         if path not in self.probes:
             self.probes[path] = probing.probe(
-                video.source.original_name, path, self.deadline, work=self.kit.work, header_only=header_only
+                video.source.original_name, path, self.deadline, children=self.kit.rules.children, header_only=header_only
             )
         return self.probes[path]
 
@@ -97,6 +129,15 @@ class Job:
         if path not in self.trusted:
             self.trusted[path] = copying.sha256(path, self.deadline) == file.sha256
         return self.trusted[path]
+
+    def kept(self, video: Video) -> Kept | None:
+        """What an analysis of this very MP4 found, with its pictures still there."""
+        try:
+            kept = Kept.model_validate_json(self.folder.analysis.read_bytes())
+        except (OSError, ValueError):
+            return None
+        is_whole = all(_has(self.folder.pictures / one.name, one.size_bytes) for one in kept.pictures.values())
+        return kept if video.file is not None and kept.sha256 == video.file.sha256 and is_whole else None
 
 
 @dataclass(frozen=True)
@@ -124,11 +165,15 @@ def needs_publishing(video: Video, kit: Kit) -> bool:
 
 
 def _lacks_preview(video: Video, kit: Kit) -> bool:
-    """Whether a preview host still waits for one, and none of its steps has failed."""
+    """Whether a preview host still waits for the preview or the pictures, and none of their steps has failed."""
     if any(_has_failed(video, step) for step in (StepName.PREVIEW, StepName.PUBLISH_PREVIEW)):
         return False
-    is_shown = video.media is None or video.media.video_codec is not None
-    return is_shown and not all(video.is_on(name, Kind.PREVIEW) for name in kit.settings.publish.preview_hosts)
+    kinds = [Kind.PREVIEW, *([Kind.IMAGE] if video.images else [])]
+    return _is_shown(video) and not all(video.is_on(name, kind) for name in kit.settings.publish.preview_hosts for kind in kinds)
+
+
+def _is_shown(video: Video) -> bool:
+    return video.media is None or video.media.video_codec is not None
 
 
 def _has(path: Path, size_bytes: int) -> bool:
@@ -139,8 +184,16 @@ def needs_preview(video: Video, job: Job) -> bool:
     return _lacks_preview(video, job.kit) and not job.has(job.folder.preview, video.preview)
 
 
+def needs_analysis(video: Video, job: Job) -> bool:
+    """Before it is published, as it may look like another; and for the preview and the pictures."""
+    if not _is_shown(video) or _has_failed(video, StepName.ANALYSE) or job.kept(video) is not None:
+        return False
+    is_known = video.file is not None and video.has_completed(StepName.ANALYSE)
+    return _lacks_preview(video, job.kit) or (needs_publishing(video, job.kit) and not is_known)
+
+
 def needs_convert(video: Video, job: Job) -> bool:
-    is_wanted = needs_publishing(video, job.kit) or needs_preview(video, job)
+    is_wanted = needs_publishing(video, job.kit) or needs_analysis(video, job) or needs_preview(video, job)
     return is_wanted and not job.has(job.folder.output, video.file)
 
 
@@ -192,15 +245,58 @@ def convert(video: Video, job: Job) -> Video:
     return video.with_(file=MediaFile(name=f"{video.id}.mp4", size_bytes=size, sha256=digest))
 
 
+def analyse(video: Video, job: Job) -> Video:
+    """One look at the MP4: the moments worth showing, the pictures, the fingerprint, and whether another video looks like it."""
+    assert video.file is not None, "convert comes first"
+    assert video.media is not None, "inspect comes first"
+    settings = job.kit.settings
+    temporary = job.folder.tmp / "pictures"
+    temporary.mkdir()
+    wanted = analysis.wanted(settings.preview, pictures=temporary, names=f"{video.id}.")
+    name = video.source.original_name
+    found = scenes.analyse(name, job.folder.output, job.deadline, children=job.kit.rules.children, wanted=wanted)
+    pictures = {part: _picture(temporary / file, job) for part, file in found.pictures.items()}
+    cleanup.drop_folder(job.folder.pictures)
+    temporary.replace(job.folder.pictures)
+    kept = Kept(sha256=video.file.sha256, analysis=found, pictures=pictures)
+    atomic.write(job.folder.analysis, kept.model_dump_json().encode())
+    video = video.with_(
+        file=video.file.model_copy(update={"phash": found.phash}),
+        media=video.media.model_copy(update={"tags": found.tags}),
+        images={part: picture.name for part, picture in pictures.items()},
+        markers=found.shots,
+    )
+    return _compared(video, job)
+
+
+def _picture(path: Path, job: Job) -> Picture:
+    return Picture(name=path.name, size_bytes=path.stat().st_size, sha256=copying.sha256(path, job.deadline))
+
+
+def _compared(video: Video, job: Job) -> Video:
+    """With the video that it looks like, where the settings ask for that."""
+    action = job.kit.settings.similar.action
+    if action == "ignore":
+        return video
+    alike = job.similar_to(video)
+    video = video.with_(similar_to=alike)
+    if alike is None or video.is_published():
+        return video
+    if action == "duplicate" and not video.duplicate_allowed:
+        return video.with_(state=State.DUPLICATE, duplicate_of=alike)
+    return video.with_warning(f"looks like {alike}; see [similar] in docs/settings.md")
+
+
 def publish(video: Video, job: Job) -> Video:
     """To the hosts in their order; raises Transient when not enough of them took it."""
     assert video.file is not None, "convert comes first"
     job.folder.source.unlink(missing_ok=True)  # not needed any more, now that the record says so
     errors: list[str] = []
+    asset = Asset(video.id, Kind.VIDEO, ".mp4", video.file.sha256)
     for name in job.kit.settings.publish.hosts:
         if not needs_publishing(video, job.kit):
             break
-        video, error = _upload(video, name, Kind.VIDEO, job.folder.output, video.file.sha256, job)
+        video, error = _upload(video, name, {"video": (job.folder.output, asset)}, job)
         errors += [error] if error else []
     if needs_publishing(video, job.kit):
         raise Transient(f"{video.code}: not everywhere it should be: {'; '.join(errors)}", Category.HOST)
@@ -208,39 +304,63 @@ def publish(video: Video, job: Job) -> Video:
 
 
 def publish_preview(video: Video, job: Job) -> Video:
+    """The preview and the pictures, to each of the preview hosts."""
     assert video.preview is not None, "preview comes first"
+    preview = {"preview": (job.folder.preview, Asset(video.id, Kind.PREVIEW, ".preview.mp4", video.preview.sha256))}
+    kept = job.kept(video)
+    pictures = {
+        part: (job.folder.pictures / one.name, Asset(video.id, Kind.IMAGE, one.name.removeprefix(video.id), one.sha256))
+        for part, one in sorted((kept.pictures if kept else {}).items(), key=lambda item: item[0] != _COVER)
+    }
     errors: list[str] = []
     for name in job.kit.settings.publish.preview_hosts:
-        video, error = _upload(video, name, Kind.PREVIEW, job.folder.preview, video.preview.sha256, job)
-        errors += [error] if error else []
+        for files in (preview, pictures):
+            if files:
+                video, error = _upload(video, name, files, job)
+                errors += [error] if error else []
     if errors:
         raise Transient(f"{video.code}: preview: {'; '.join(errors)}", Category.HOST)
     return video
 
 
-def _upload(video: Video, name: str, kind: Kind, path: Path, sha256: str, job: Job) -> tuple[Video, str | None]:
-    """One host: (the video as it now stands, the error). The intent is saved before the first byte (write-ahead)."""
+def _upload(video: Video, name: str, files: Mapping[str, tuple[Path, Asset]], job: Job) -> tuple[Video, str | None]:
+    """One kind of files to one host: (the video as it now stands, the error). The intent is saved before the first byte
+    (write-ahead); the first file's links are the upload's, where there are several each is one of its parts."""
     host = job.kit.hosts[name]
-    upload = video.upload(name, kind)
+    first = next(iter(files.values()))[1]
+    upload = video.upload(name, first.kind)
     if upload.status is UploadStatus.SUCCESS:
         return video, None
     must_ask = upload.status in _OPEN or not host.overwrites  # a machine lost without a trace may have sent it
+    receipts: dict[str, Receipt] = {}
+    is_intended = False
     try:
-        receipt = host.find(video.id, kind, sha256, job.deadline) if must_ask else None
-        if receipt is None:
-            upload = upload.model_copy(update={"status": UploadStatus.IN_PROGRESS, "attempt_id": os.urandom(8).hex(), **_now(job)})
-            video = job.save(video.with_upload(name, kind, upload))
-            receipt = host.upload(path, video.id, kind, sha256, job.deadline)
+        for part, (path, asset) in files.items():
+            receipt = host.find(asset, job.deadline) if must_ask else None
+            if receipt is None and not is_intended:
+                upload = upload.model_copy(
+                    update={"status": UploadStatus.IN_PROGRESS, "attempt_id": os.urandom(8).hex(), **_now(job)}
+                )
+                video = job.save(video.with_upload(name, asset.kind, upload))
+                is_intended = True
+            receipts[part] = receipt or host.upload(path, asset, job.deadline)
     except Transient as error:
         failed = {"status": UploadStatus.FAILED, "retry_count": upload.retry_count + 1, "error": str(error), **_now(job)}
-        return job.save(video.with_upload(name, kind, upload.model_copy(update=failed))), f"{name}: {error}"
-    return job.save(video.with_upload(name, kind, _succeeded(upload, receipt, sha256, job))), None
+        return job.save(video.with_upload(name, first.kind, upload.model_copy(update=failed))), f"{name}: {error}"
+    return job.save(video.with_upload(name, first.kind, _succeeded(upload, files, receipts, job))), None
 
 
-def _succeeded(upload: Upload, receipt: Receipt, sha256: str, job: Job) -> Upload:
+def _succeeded(upload: Upload, files: Mapping[str, tuple[Path, Asset]], receipts: Mapping[str, Receipt], job: Job) -> Upload:
+    first = next(iter(receipts))
+    receipt, sha256 = receipts[first], files[first][1].sha256
     links = {"watch_url": receipt.watch_url, "embed_url": receipt.embed_url, "direct_url": receipt.direct_url}
     outcome = {"status": UploadStatus.SUCCESS, "remote_id": receipt.remote_id, "sha256": sha256, "error": None}
-    return upload.model_copy(update={**outcome, **links, **_now(job)})
+    parts = {
+        part: Part(name=files[part][1].name, sha256=files[part][1].sha256, remote_id=one.remote_id, direct_url=one.direct_url)
+        for part, one in receipts.items()
+    }
+    several = {"parts": parts} if len(parts) > 1 else {}
+    return upload.model_copy(update={**outcome, **links, **several, **_now(job)})
 
 
 def _now(job: Job) -> dict[str, str]:
@@ -249,15 +369,20 @@ def _now(job: Job) -> dict[str, str]:
 
 def preview(video: Video, job: Job) -> Video:
     settings = job.kit.settings.preview
+    name = video.source.original_name
     media = job.probe(video, job.folder.output, header_only=True)
-    pictures = media.main_video()
-    assert pictures is not None, "a video without pictures needs no preview"
-    duration_s = (pictures.end_s or 0.0) - (pictures.start_s or 0.0)
-    clips = scenes.even_clips(duration_s, clips=settings.clips, length_s=settings.clip_length)
+    kept = job.kept(video)
+    clips = kept.analysis.clips if kept else ()
+    if not clips:
+        video = video.with_warning("preview: no moment stood out; its clips are at even distances")
+        clips = _even(media, settings.clips, settings.clip_length)
     temporary = job.folder.tmp / "preview.mp4"
-    made = render.preview(
-        video.code, job.folder.output, temporary, clips, media, height=settings.height, rules=job.kit.rules, deadline=job.deadline
-    )
+    gap_s = kept.analysis.keyframe_gap_s if kept else 0.0
+    look = Look(settings.height, settings.encoder_preset, settings.crf)
+    rules = job.kit.rules
+    made = render.preview(name, job.folder.output, temporary, clips, media, look, rules, job.deadline, keyframe_gap_s=gap_s)
+    if settings.animation and kept:
+        video = _animated(video, temporary, kept, job)
     digest = copying.sha256(temporary, job.deadline)
     size = temporary.stat().st_size
     temporary.replace(job.folder.preview)
@@ -267,6 +392,24 @@ def preview(video: Video, job: Job) -> Video:
             name=f"{video.id}.preview.mp4", size_bytes=size, duration_s=round(made.duration_s(), 3), sha256=digest, clips=clips
         )
     )
+
+
+def _even(media: Probe, clips: int, length_s: float) -> tuple[Clip, ...]:
+    pictures = media.main_video()
+    assert pictures is not None, "a video without pictures needs no preview"
+    duration_s = (pictures.end_s or 0.0) - (pictures.start_s or 0.0)
+    return scenes.even_clips(duration_s, clips=clips, length_s=length_s)
+
+
+def _animated(video: Video, made: Path, kept: Kept, job: Job) -> Video:
+    """With the animated WebP of the preview as one more picture."""
+    target = job.folder.tmp / f"{video.id}.preview.webp"
+    render.animation(video.source.original_name, made, target, job.kit.rules, job.deadline)
+    picture = _picture(target, job)
+    target.replace(job.folder.pictures / target.name)
+    kept = kept.model_copy(update={"pictures": {**kept.pictures, "animation": picture}})
+    atomic.write(job.folder.analysis, kept.model_dump_json().encode())
+    return video.with_(images={**video.images, "animation": picture.name})
 
 
 def clean(video: Video, job: Job) -> Video:
@@ -284,6 +427,7 @@ STEPS: Final = (
     Step(StepName.FETCH, "transfer", needs_fetch, fetch),
     Step(StepName.INSPECT, "media", needs_inspect, inspect),
     Step(StepName.CONVERT, "media", needs_convert, convert),
+    Step(StepName.ANALYSE, "media", needs_analysis, analyse, is_optional=True),
     Step(StepName.PUBLISH, "transfer", lambda video, job: needs_publishing(video, job.kit), publish),
     Step(StepName.PREVIEW, "media", needs_preview, preview, is_optional=True),
     Step(

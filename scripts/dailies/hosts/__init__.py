@@ -9,9 +9,9 @@ from pydantic import BaseModel, ValidationError
 from dailies.config import Settings, explain
 from dailies.errors import ConfigError
 from dailies.hosts.folder import FolderHost
-from dailies.hosts.host import Host, Receipt
+from dailies.hosts.host import Asset, Host, Receipt
 
-__all__ = ["HOSTS", "Host", "Receipt", "build"]
+__all__ = ["HOSTS", "Asset", "Host", "Receipt", "build"]
 
 HOSTS: Final[Mapping[str, Callable[..., Host]]] = {"folder": FolderHost}
 

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Final
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,10 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dailies import atomic, copying
 from dailies.clock import Deadline
 from dailies.errors import Category, ConfigError, Transient
-from dailies.hosts.host import Receipt
-from dailies.model import Kind
-
-_NAMES: Final = {Kind.VIDEO: "{id}.mp4", Kind.PREVIEW: "{id}.preview.mp4", Kind.IMAGE: "{id}.jpg"}
+from dailies.hosts.host import Asset, Receipt
 
 
 class FolderHost(BaseModel):
@@ -28,14 +24,14 @@ class FolderHost(BaseModel):
     def overwrites(self) -> bool:
         return True
 
-    def upload(self, path: Path, video_id: str, kind: Kind, sha256: str, deadline: Deadline) -> Receipt:
-        target = self._target(video_id, kind)
+    def upload(self, path: Path, asset: Asset, deadline: Deadline) -> Receipt:
+        target = self._target(asset)
         temporary = atomic.temporary_beside(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             copying.copy(path, temporary, deadline)
             written = copying.sha256(temporary, deadline)
-            if written != sha256:
+            if written != asset.sha256:
                 raise Transient(f"{target}: what was written differs from {path.name}; check the disk, it is tried again later")
             temporary.chmod(0o666 & ~_umask())
             atomic.put_in_place(temporary, target)
@@ -46,10 +42,10 @@ class FolderHost(BaseModel):
                 temporary.unlink(missing_ok=True)
         return self._receipt(target)
 
-    def find(self, video_id: str, kind: Kind, sha256: str, deadline: Deadline) -> Receipt | None:
-        target = self._target(video_id, kind)
+    def find(self, asset: Asset, deadline: Deadline) -> Receipt | None:
+        target = self._target(asset)
         try:
-            return self._receipt(target) if copying.sha256(target, deadline) == sha256 else None
+            return self._receipt(target) if copying.sha256(target, deadline) == asset.sha256 else None
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -65,8 +61,8 @@ class FolderHost(BaseModel):
     def sweep_folders(self) -> tuple[Path, ...]:
         return (self.root / self.path,)
 
-    def _target(self, video_id: str, kind: Kind) -> Path:
-        return self.root / self.path / _NAMES[kind].format(id=video_id)
+    def _target(self, asset: Asset) -> Path:
+        return self.root / self.path / asset.name
 
     def _receipt(self, target: Path) -> Receipt:
         """A path outside the library says too much about this machine for a public record: only the name then."""

@@ -18,6 +18,20 @@ class Receipt:
     direct_url: str | None = None
 
 
+@dataclass(frozen=True)
+class Asset:
+    """What a host is given: one file of a video, named by the video's id and `suffix` (`.mp4`, `.preview.mp4`, `.cover.jpg` …)."""
+
+    video_id: str
+    kind: Kind
+    suffix: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.video_id}{self.suffix}"
+
+
 class Host(Protocol):
     """Each call raises Transient (later), ConfigError (a person must act), or the deadline's own error."""
 
@@ -25,10 +39,10 @@ class Host(Protocol):
     def overwrites(self) -> bool:
         """Whether the same upload twice is one file; where not, the host is asked before anything is sent (design, rule 9)."""
 
-    def upload(self, path: Path, video_id: str, kind: Kind, sha256: str, deadline: Deadline) -> Receipt:
+    def upload(self, path: Path, asset: Asset, deadline: Deadline) -> Receipt:
         """Send the file; returns once the host has confirmed it."""
 
-    def find(self, video_id: str, kind: Kind, sha256: str, deadline: Deadline) -> Receipt | None:
+    def find(self, asset: Asset, deadline: Deadline) -> Receipt | None:
         """What the host has of these bytes: asked before anything is sent again after a lost answer."""
 
     def preflight(self, deadline: Deadline) -> str:

@@ -1,16 +1,15 @@
-"""What a file is: streams, true durations and packet counts, read by PyAV in a child process (media/worker.py)."""
+"""What a file is: streams, true durations and packet counts, read by PyAV in a child process (media/child)."""
 
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from dailies.clock import Deadline
-from dailies.errors import Category, Transient, VideoError
+from dailies.media.children import Children, ProbeTask
 from dailies.model import Media
-from dailies.process import Completed, run_module
 
 StreamKind = Literal["video", "audio", "subtitle", "data", "attachment"]
 
@@ -40,10 +39,15 @@ class Stream(BaseModel):
     pixel_format: str | None = None
     sample_aspect: tuple[int, int] = (1, 1)
     fps: float = 0.0
+    color_transfer: int = 0  # ITU-T H.273: 16 is PQ, 18 is HLG
     rotation: int = 0
     is_decodable: bool | None = None  # None: not tried
     channels: int = 0
     sample_rate: int = 0
+
+    @property
+    def is_hdr(self) -> bool:
+        return self.color_transfer in {16, 18}
 
     def shown_size(self) -> tuple[int, int]:
         """(width, height) in stored pixels after rotation."""
@@ -86,36 +90,21 @@ class Probe(BaseModel):
 
 
 def probe(
-    name: str, path: Path, deadline: Deadline, *, work: Path, header_only: bool = False, filters: Mapping[int, str] | None = None
+    name: str,
+    path: Path,
+    deadline: Deadline,
+    *,
+    children: Children,
+    header_only: bool = False,
+    filters: Mapping[int, str] | None = None,
 ) -> Probe:
     """What `path` is; `name` is what messages call it. With `filters` every stream's packets are hashed as well, each behind the
     bitstream filters that are named for its index.
 
     Raises VideoError (empty, unsupported, damaged), Transient `crashed` when the child dies: twice is final (policy.py).
     """
-    mode = "header" if header_only else "packets" if filters is None else "hashed"
-    arguments = [str(path), mode, *(f"{index}={name}" for index, name in (filters or {}).items())]
-    return _answer(run_module("dailies.media.worker", arguments, deadline, work=work), name)
-
-
-def _answer(child: Completed, name: str) -> Probe:
-    if child.died:
-        raise died(name, child)
-    try:
-        return Probe.model_validate_json(child.stdout)
-    except ValidationError:
-        pass
-    category, _, reason = child.stdout.decode("utf-8", "replace").strip().partition(" ")
-    if category in {Category.EMPTY, Category.UNSUPPORTED, Category.DAMAGED}:
-        raise VideoError(f"{name}: {reason}", Category(category))
-    raise died(name, child)  # a bug of ours or of the decoder's: not the person's file for good at the first time
-
-
-def died(name: str, child: Completed) -> Transient:
-    """A native decoder that crashed, or was killed for its memory: that file's trouble and nobody else's."""
-    return Transient(
-        f"{name}: its decoder died ({child.last_words()}); if it does so again, export the file again", Category.CRASHED
-    )
+    task = ProbeTask(path=str(path), header_only=header_only, filters=filters)
+    return children.ask(name, task, Probe, deadline)
 
 
 def summary(probe: Probe) -> Media:

@@ -18,6 +18,9 @@ COPIED_AUDIO: Final = frozenset({"aac", "mp3", "ac3", "eac3", "opus"})
 TEXT_SUBTITLES: Final = frozenset({"subrip", "ass", "ssa", "mov_text", "webvtt", "text"})
 _GLOBAL: Final = ("-nostdin", "-hide_banner", "-v", "level+warning")
 _MAX_PREVIEW_FPS: Final = 30.0
+_FADE_S: Final = 0.03
+_ANIMATION_WIDTH: Final = 320
+_TRANSFERS: Final = {16: "smpte2084", 18: "arib-std-b67"}  # H.273 codes, as zscale calls them
 # Both sides in Annex B without parameter sets and delimiters: transport streams repeat them, MP4 keeps them beside the packets
 _ANNEX_B: Final = {
     "h264": "h264_mp4toannexb,filter_units=remove_types=7-9",
@@ -164,34 +167,154 @@ def decode(executable: str, path: Path, streams: list[int], *, threads: int) -> 
     return _compile(ffmpeg.output(*mapped, "-", format="null", fps_mode="passthrough"), executable)
 
 
+@dataclass(frozen=True)
+class Look:
+    """How a preview is made: at most `height` lines, x264's preset and quality."""
+
+    height: int = 480
+    preset: str = "veryfast"
+    crf: int = 23
+
+
 def preview(
-    executable: str, path: Path, target: Path, clips: tuple[Clip, ...], probe: Probe, *, height: int, threads: int
+    executable: str,
+    path: Path,
+    target: Path,
+    clips: Sequence[Clip],
+    probe: Probe,
+    look: Look,
+    *,
+    threads: int,
+    is_one_pass: bool = False,
 ) -> list[str]:
-    """One process: each clip its own input, joined, constant frame rate, stereo; never scaled up. `probe` is of `path`."""
+    """One process: the clips joined, constant frame rate, stereo, SDR; never scaled up. `probe` is of `path`.
+
+    Each clip is an input of its own, entered at the keyframe before it; with `is_one_pass` the file is read once from the first
+    clip on, for files whose keyframes are so far apart that each entry would decode most of it.
+    """
+    inputs = _one_reading(path, clips, probe) if is_one_pass else [_entered(path, clip, probe) for clip in clips]
+    return _joined(executable, inputs, target, clips, _shape(probe, look), look, threads=threads)
+
+
+def piece(executable: str, path: Path, target: Path, clip: Clip, probe: Probe, look: Look) -> list[str]:
+    """One clip in the preview's size, unspoilt, for `joined_pieces`: of large pictures only one decoder at a time is held."""
+    shape = _shape(probe, look)
+    pictures, sound = _entered(path, clip, probe)
+    streams = [_fitted(pictures, shape), *([] if sound is None else [_stereo(sound)])]
+    options = {"c:v": "libx264", "preset": "ultrafast", "qp": "0", "c:a": "pcm_s16le"}
+    return _compile(ffmpeg.output(*streams, str(target), format="matroska", **options), executable)
+
+
+def joined_pieces(
+    executable: str, pieces: Sequence[Path], target: Path, clips: Sequence[Clip], probe: Probe, look: Look, *, threads: int
+) -> list[str]:
+    """The preview of pieces made before; `probe` is of the whole video."""
+    has_sound = probe.main_audio() is not None
+    inputs = [(media["v:0"], media["a:0"] if has_sound else None) for media in map(source, pieces)]
+    shape = replace(_shape(probe, look), is_hdr=False)
+    return _joined(executable, inputs, target, clips, shape, look, threads=threads)
+
+
+def animation(executable: str, preview: Path, target: Path) -> list[str]:
+    """A small animated WebP of a finished preview, without sound."""
+    pictures = source(preview)["v:0"].filter("fps", "8").filter("scale", _ANIMATION_WIDTH, -2)
+    options = {"c:v": "libwebp_anim", "quality": "55", "compression_level": "4", "loop": "0"}
+    return _compile(ffmpeg.output(pictures, str(target), format="webp", **options), executable)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What every clip of a preview is brought to."""
+
+    width: int
+    height: int
+    fps: float
+    is_hdr: bool
+    transfer: str
+
+
+def _shape(probe: Probe, look: Look) -> _Shape:
+    video = probe.main_video()
+    assert video is not None, "a preview is made of pictures"
+    width, height = preview_size(video, look.height)
+    return _Shape(width, height, min(video.fps or 25.0, _MAX_PREVIEW_FPS), video.is_hdr, _TRANSFERS.get(video.color_transfer, ""))
+
+
+def _streams(media: Any, probe: Probe) -> tuple[Any, Any]:
+    """(pictures, sound or None) as players choose them."""
     video, audio = probe.main_video(), probe.main_audio()
     assert video is not None, "a preview is made of pictures"
-    width, height = preview_size(video, height)
-    fps = min(video.fps or 25.0, _MAX_PREVIEW_FPS)
+    return media[str(video.index)], media[str(audio.index)] if audio else None
+
+
+def _entered(path: Path, clip: Clip, probe: Probe) -> tuple[Any, Any]:
+    # one thread a decoder: they wait for each other anyway, and each thread holds pictures
+    return _streams(source(path, threads="1", ss=f"{clip.start_s:.3f}", t=f"{clip.length_s:.3f}"), probe)
+
+
+def _one_reading(path: Path, clips: Sequence[Clip], probe: Probe) -> list[tuple[Any, Any]]:
+    first = clips[0].start_s
+    pictures, sound = _streams(source(path, ss=f"{first:.3f}"), probe)
+    seen = pictures.filter_multi_output("split", len(clips))
+    heard = sound.filter_multi_output("asplit", len(clips)) if sound is not None else None
+    cut = []
+    for number, clip in enumerate(clips):
+        span = {"start": f"{clip.start_s - first:.3f}", "end": f"{clip.start_s - first + clip.length_s:.3f}"}
+        shown = seen[number].filter("trim", **span).filter("setpts", "PTS-STARTPTS")
+        spoken = heard[number].filter("atrim", **span).filter("asetpts", "PTS-STARTPTS") if heard is not None else None
+        cut.append((shown, spoken))
+    return cut
+
+
+def _fitted(pictures: Any, shape: _Shape) -> Any:
+    shown = pictures.filter("fps", f"{shape.fps:.3f}")
+    if shape.is_hdr:
+        # said outright, because files often do not: BT.2020 in, BT.709 out
+        came = {"tin": shape.transfer, "pin": "bt2020", "min": "bt2020nc", "rin": "limited"}
+        shown = shown.filter("zscale", w=shape.width, h=shape.height, t="linear", npl="100", **came).filter("format", "gbrpf32le")
+        shown = shown.filter("zscale", p="bt709").filter("tonemap", "hable", desat="0")
+        shown = shown.filter("zscale", t="bt709", m="bt709", r="limited")
+    else:
+        shown = shown.filter("scale", shape.width, shape.height)
+    return shown.filter("setsar", 1).filter("format", "yuv420p")
+
+
+def _stereo(sound: Any) -> Any:
+    return sound.filter("aresample", 48000).filter("aformat", channel_layouts="stereo")
+
+
+def _joined(
+    executable: str,
+    inputs: Sequence[tuple[Any, Any]],
+    target: Path,
+    clips: Sequence[Clip],
+    shape: _Shape,
+    look: Look,
+    *,
+    threads: int,
+) -> list[str]:
     parts: list[Any] = []
-    for clip in clips:
-        media = source(path, ss=f"{clip.start_s:.3f}", t=f"{clip.length_s:.3f}")
-        pictures = media[str(video.index)].filter("fps", f"{fps:.3f}").filter("scale", width, height)
-        parts.append(pictures.filter("setsar", 1).filter("format", "yuv420p"))
-        if audio is not None:
-            sound = media[str(audio.index)].filter("aresample", 48000).filter("aformat", channel_layouts="stereo")
-            sound = sound.filter("apad", whole_dur=f"{clip.length_s:.3f}").filter("atrim", end=f"{clip.length_s:.3f}")
-            parts.append(sound)
-    joined = ffmpeg.concat(*parts, v=1, a=int(audio is not None)).node
-    streams = [joined[0], joined[1]] if audio is not None else [joined[0]]
+    has_sound = inputs[0][1] is not None
+    for clip, (pictures, sound) in zip(clips, inputs, strict=True):
+        parts.append(_fitted(pictures, shape))
+        if has_sound:
+            length = f"{clip.length_s:.3f}"
+            whole = _stereo(sound).filter("apad", whole_dur=length).filter("atrim", end=length)
+            # a short fade on both sides: no click where two clips meet
+            fade = min(_FADE_S, clip.length_s / 4)
+            whole = whole.filter("afade", t="in", d=f"{fade:.3f}")
+            parts.append(whole.filter("afade", t="out", st=f"{clip.length_s - fade:.3f}", d=f"{fade:.3f}"))
+    joined = ffmpeg.concat(*parts, v=1, a=int(has_sound)).node
+    streams = [joined[0], joined[1]] if has_sound else [joined[0]]
     options = {
         "c:v": "libx264",
-        "preset": "veryfast",
-        "crf": "23",
+        "preset": look.preset,
+        "crf": str(look.crf),
         "movflags": "+faststart",
         "fflags": "+bitexact",
         "map_metadata": "-1",
     }
-    if audio is not None:
+    if has_sound:
         options |= {"c:a": "aac", "b:a": "128k"}
     return _compile(ffmpeg.output(*streams, str(target), format="mp4", threads=str(threads), **options), executable)
 

@@ -1,17 +1,23 @@
 """Makes the MP4 and the preview: runs the recipes, reads what ffmpeg says, verifies before anything is accepted."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from dailies.clock import Deadline
 from dailies.errors import Category, VideoError, Waiting
 from dailies.media import ffmpeg, health, recipes, verify
-from dailies.media.probe import Probe, died, probe
+from dailies.media.children import Children, died
+from dailies.media.probe import Probe, probe
 from dailies.model import Clip
 from dailies.process import run
 
 log = logging.getLogger(__name__)
+
+_LARGE_PIXELS: Final = 1920 * 1200
+_FAR_APART_S: Final = 60.0  # between keyframes: ten entries would decode more than one reading
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,7 @@ class Rules:
 
     work: Path
     threads: int
+    children: Children
     accept_audio: bool = False
     accept_damaged: bool = False
     decode_all: bool = False
@@ -65,7 +72,7 @@ def _convert(name: str, path: Path, target: Path, source: Probe, plan: recipes.P
         raise _damaged(name, broken)
     if made.code != 0:
         raise verify.refused(name, made.last_words())
-    output = probe(name, target, deadline, work=rules.work, filters=plan.output_filters())
+    output = probe(name, target, deadline, children=rules.children, filters=plan.output_filters())
     reason = verify.mismatch(source, output, plan) or verify.packets_differ(verify.stream_hashes(made.stdout), output, plan)
     if reason is None and not broken:
         reason = verify.lasts_differ(source, output, plan)
@@ -102,14 +109,30 @@ def _decode(name: str, target: Path, streams: list[int], rules: Rules, deadline:
 
 
 def preview(
-    name: str, path: Path, target: Path, clips: tuple[Clip, ...], media: Probe, *, height: int, rules: Rules, deadline: Deadline
+    name: str,
+    path: Path,
+    target: Path,
+    clips: Sequence[Clip],
+    media: Probe,
+    look: recipes.Look,
+    rules: Rules,
+    deadline: Deadline,
+    *,
+    keyframe_gap_s: float = 0.0,
 ) -> Probe:
-    """Make and check the preview of the verified MP4 `path`; returns the preview's own probe. Raises VideoError."""
-    argv = recipes.preview(ffmpeg.executable(), path, target, clips, media, height=height, threads=rules.threads)
-    made = run(argv, deadline, work=rules.work)
-    if made.code != 0:
-        raise VideoError(f"{name}: no preview: ffmpeg {made.last_words()}", Category.CONVERSION)
-    result = probe(name, target, deadline, work=rules.work, header_only=True)
+    """Make and check the preview of `path`; returns the preview's own probe. Pieces stand beside `target` meanwhile.
+
+    Raises VideoError, Transient when ffmpeg dies.
+    """
+    video = media.main_video()
+    if video is not None and video.width * video.height > _LARGE_PIXELS and len(clips) > 1:
+        argv = _pieces(name, path, target, clips, media, look, rules, deadline)
+    else:
+        is_one_pass = keyframe_gap_s > _FAR_APART_S and len(clips) > 1
+        executable = ffmpeg.executable()
+        argv = recipes.preview(executable, path, target, clips, media, look, threads=rules.threads, is_one_pass=is_one_pass)
+    _made(name, argv, rules, deadline)
+    result = probe(name, target, deadline, children=rules.children, header_only=True)
     wanted = sum(clip.length_s for clip in clips)
     video = result.main_video()
     has_sound = bool(result.of_kind("audio"))
@@ -120,3 +143,33 @@ def preview(
             f"{name}: the preview came out wrong: {result.duration_s():.2f} s, expected {wanted:.2f} s", Category.CONVERSION
         )
     return result
+
+
+def animation(name: str, made: Path, target: Path, rules: Rules, deadline: Deadline) -> None:
+    """An animated WebP of the finished preview `made`. Raises VideoError, Transient when ffmpeg dies."""
+    _made(name, recipes.animation(ffmpeg.executable(), made, target), rules, deadline)
+
+
+def _pieces(
+    name: str,
+    path: Path,
+    target: Path,
+    clips: Sequence[Clip],
+    media: Probe,
+    look: recipes.Look,
+    rules: Rules,
+    deadline: Deadline,
+) -> list[str]:
+    """Clip by clip, then the command that joins them: ten decoders of 4K pictures at once would take gigabytes."""
+    pieces = [target.with_name(f"{target.stem}-{number:02d}.mkv") for number in range(len(clips))]
+    for clip, one in zip(clips, pieces, strict=True):
+        _made(name, recipes.piece(ffmpeg.executable(), path, one, clip, media, look), rules, deadline)
+    return recipes.joined_pieces(ffmpeg.executable(), pieces, target, clips, media, look, threads=rules.threads)
+
+
+def _made(name: str, argv: list[str], rules: Rules, deadline: Deadline) -> None:
+    made = run(argv, deadline, work=rules.work)
+    if made.died:
+        raise died(name, made)
+    if made.code != 0:
+        raise VideoError(f"{name}: no preview: ffmpeg {made.last_words()}", Category.CONVERSION)

@@ -1,6 +1,19 @@
-"""What of a video is worth showing. For now: clips spread evenly."""
+"""What of a video is worth showing: the analysis by a media child, and clips at even distances where there is none."""
 
+from pathlib import Path
+
+from dailies.clock import Deadline
+from dailies.media.analysis import Analysis, Wanted
+from dailies.media.children import Children, SurveyTask
 from dailies.model import Clip
+
+
+def analyse(name: str, path: Path, deadline: Deadline, *, children: Children, wanted: Wanted | None = None) -> Analysis:
+    """Look at a few moments of `path` and choose those worth showing (docs/media.md); `name` is what messages call it.
+
+    Raises VideoError (cannot be read, no pictures), Transient `crashed`, the deadline's own error.
+    """
+    return children.ask(name, SurveyTask(path=str(path), wanted=wanted or Wanted()), Analysis, deadline)
 
 
 def even_clips(duration_s: float, *, clips: int, length_s: float) -> tuple[Clip, ...]:

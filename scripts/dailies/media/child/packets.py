@@ -1,11 +1,7 @@
-"""The child process that opens media with PyAV: `python -m dailies.media.worker FILE header|packets|hashed [INDEX=FILTERS…]`.
+"""What the packets of a file say: the probe of media/probe.py, read by PyAV."""
 
-Prints one JSON document (media/probe.py), or `<category> <reason>`. Whatever happens to it, the run lives on.
-"""
-
-import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -61,28 +57,21 @@ def _hash_of(stream: Any, filters: Mapping[int, str] | None) -> _Hash | None:
     return _Hash(BitStreamFilterContext(name, stream) if name else None)
 
 
-def main(arguments: Sequence[str]) -> int:
-    path, mode = Path(arguments[0]), arguments[1]
-    filters = {int(index): name for index, _, name in (argument.partition("=") for argument in arguments[2:])}
-    try:
-        print(_read(path, header_only=mode == "header", filters=filters if mode == "hashed" else None).model_dump_json())
-    except av.error.FFmpegError as error:
-        print(_reason(path, error))
-    return 0
-
-
-def _reason(path: Path, error: av.error.FFmpegError) -> str:
+def reason(path: Path, error: av.error.FFmpegError) -> tuple[Category, str]:
+    """Why a file could not be opened, in words for the person."""
     if path.stat().st_size == 0:
-        return f"{Category.EMPTY} is empty (0 bytes); copy or export it again"
+        return Category.EMPTY, "is empty (0 bytes); copy or export it again"
     with path.open("rb") as file:
         head = file.read(_TS_PACKET + 1)
     is_transport_stream = head[:1] == head[_TS_PACKET:] == b"G"
     if is_transport_stream or any(head[at : at + len(mark)] == mark for at, mark in _SIGNATURES):
-        return f"{Category.DAMAGED} cannot be opened ({error.strerror}); its index is missing or broken: repair or copy it again"
-    return f"{Category.UNSUPPORTED} is no media file that can be read ({error.strerror}); see docs/settings.md for the formats"
+        said = f"cannot be opened ({error.strerror}); its index is missing or broken: repair or copy it again"
+        return Category.DAMAGED, said
+    return Category.UNSUPPORTED, f"is no media file that can be read ({error.strerror}); see docs/settings.md for the formats"
 
 
-def _read(path: Path, *, header_only: bool, filters: Mapping[int, str] | None) -> Probe:
+def read(path: Path, *, header_only: bool, filters: Mapping[int, str] | None) -> Probe:
+    """Header only: no counts. With `filters`: hashes of all packets, behind the filters named for a stream. Raises FFmpegError."""
     options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS}
     with av.open(str(path), options=options, metadata_errors="replace") as container:
         counts = {stream.index: _Count(hash=_hash_of(stream, filters)) for stream in container.streams}
@@ -184,6 +173,7 @@ def _details(stream: Any, context: Any) -> dict[str, Any]:
             "height": context.height,
             "pixel_format": context.pix_fmt,
             "fps": float(stream.average_rate or stream.guessed_rate or 0),
+            "color_transfer": int(context.color_trc or 0),
             "sample_aspect": (aspect.numerator, aspect.denominator) if aspect else (1, 1),
             # avcC and hvcC begin with their version, 1; Annex B with a start code (ISO/IEC 14496-15)
             "is_raw": context.name in {"h264", "hevc"} and not (context.extradata or b"").startswith(b"\x01"),
@@ -192,7 +182,3 @@ def _details(stream: Any, context: Any) -> dict[str, Any]:
         is_adts = context.codec.canonical_name == "aac" and not context.extradata
         return {"channels": context.channels, "sample_rate": context.sample_rate, "is_raw": is_adts}
     return {}
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""What runs in the media child only: all that opens media (PyAV) and all that computes on pictures (numpy)."""

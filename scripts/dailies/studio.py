@@ -1,0 +1,112 @@
+"""One file without a library: `preview`, `analyse` and `frames` look at it, choose and make what was asked for."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from dailies import atomic, config
+from dailies.clock import Clock, Deadline, SystemClock
+from dailies.config import Settings
+from dailies.errors import Category, ConfigError, Transient, VideoError
+from dailies.media import analysis, render, scenes
+from dailies.media.analysis import Analysis
+from dailies.media.children import Children
+from dailies.media.probe import Probe, probe
+from dailies.media.recipes import Look
+from dailies.media.render import Rules
+
+_PROBE_S: Final = 120.0
+_BASE_S: Final = 600.0
+_FACTOR: Final = 4.0  # times the duration, as [run] step_timeout of a library
+
+
+@dataclass(frozen=True)
+class Studio:
+    """One file that is looked at; its deadline comes from its duration."""
+
+    path: Path
+    media: Probe
+    settings: Settings
+    rules: Rules
+    deadline: Deadline
+    room: Path  # for what is not finished
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def analyse(self, *, pictures: Path | None = None, names: str = "", all_shots: bool = False) -> Analysis:
+        """Raises VideoError, Transient when the decoder dies."""
+        wanted = analysis.wanted(self.settings.preview, pictures=pictures, names=names, all_shots=all_shots)
+        return scenes.analyse(self.name, self.path, self.deadline, children=self.rules.children, wanted=wanted)
+
+    def preview(self, target: Path) -> Analysis:
+        """Choose, render, put `target` in place; one that ends in .webp is animated. Raises VideoError, ConfigError."""
+        found = self.analyse()
+        wanted = self.settings.preview
+        if not found.clips:
+            even = scenes.even_clips(found.duration_s, clips=wanted.clips, length_s=wanted.clip_length)
+            found = found.model_copy(update={"clips": even})
+        made = self.room / "preview.mp4"
+        look = Look(wanted.height, wanted.encoder_preset, wanted.crf)
+        gap_s = found.keyframe_gap_s
+        render.preview(self.name, self.path, made, found.clips, self.media, look, self.rules, self.deadline, keyframe_gap_s=gap_s)
+        if target.suffix.lower() == ".webp":
+            animated = self.room / "preview.webp"
+            render.animation(self.name, made, animated, self.rules, self.deadline)
+            made = animated
+        write(target, made.read_bytes())
+        return found
+
+    def frames(self, folder: Path) -> dict[str, Path]:
+        """Cover, sprite sheet, WebVTT and contact sheet into `folder`, by part. Raises VideoError, ConfigError."""
+        pictures = self.room / "pictures"
+        pictures.mkdir()
+        found = self.analyse(pictures=pictures)
+        if not found.pictures:
+            raise VideoError(f"{self.name}: no picture of it can be decoded; export it again", Category.DAMAGED)
+        for file in found.pictures.values():
+            write(folder / file, (pictures / file).read_bytes())
+        return {part: folder / file for part, file in found.pictures.items()}
+
+
+@contextmanager
+def opened(path: Path, settings: Settings, stop: threading.Event, clock: Clock | None = None) -> Iterator[Studio]:
+    """Look at what `path` is. Raises ConfigError when there is no such file, VideoError when there is nothing to show."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; give the path of a video")
+    clock = clock or SystemClock()
+    limits = settings.run
+    with TemporaryDirectory(prefix="dailies-") as name, Children(Path(name), memory_bytes=limits.child_memory) as children:
+        rules = Rules(work=Path(name), threads=config.cores(), children=children)
+        deadline = Deadline.after(clock, _PROBE_S, stop)
+        deadline = replace(deadline, error=lambda: _too_slow(path, _PROBE_S))
+        media = probe(path.name, path, deadline, children=children, header_only=True)
+        if media.main_video() is None:
+            raise VideoError(f"{path.name}: has no pictures; give a video", Category.NO_VIDEO)
+        limit_s = _BASE_S + _FACTOR * media.duration_s()
+        yield Studio(
+            path,
+            media,
+            settings,
+            rules,
+            replace(Deadline.after(clock, limit_s, stop), error=lambda: _too_slow(path, limit_s)),
+            Path(name),
+        )
+
+
+def _too_slow(path: Path, limit_s: float) -> Transient:
+    return Transient(f"{path.name}: took longer than {limit_s:.0f} s; try again when the machine has less to do", Category.TIMEOUT)
+
+
+def write(target: Path, content: bytes) -> None:
+    """Whole or not at all. Raises ConfigError."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write(target, content)
+    except OSError as error:
+        raise ConfigError(f"{target}: cannot be written: {error.strerror}; choose another place") from error
