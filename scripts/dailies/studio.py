@@ -44,9 +44,12 @@ class Studio:
         wanted = analysis.wanted(self.settings.preview, pictures=pictures, names=names, all_shots=all_shots)
         return scenes.analyse(self.name, self.path, self.deadline, children=self.rules.children, wanted=wanted)
 
-    def preview(self, target: Path) -> Analysis:
-        """Choose, render, put `target` in place; one that ends in .webp is animated. Raises VideoError, ConfigError."""
-        found = self.analyse()
+    def preview(self, target: Path, frames: Path | None = None) -> Analysis:
+        """Choose, render, put `target` in place; one that ends in .webp is animated. With `frames` the pictures of the same look
+        go into that folder. Raises VideoError, ConfigError."""
+        found = self.analyse(pictures=self._pictures() if frames else None)
+        if frames:
+            self._put(found, frames)
         wanted = self.settings.preview
         if not found.clips:
             even = scenes.even_clips(found.duration_s, clips=wanted.clips, length_s=wanted.clip_length)
@@ -64,13 +67,19 @@ class Studio:
 
     def frames(self, folder: Path) -> dict[str, Path]:
         """Cover, sprite sheet, WebVTT and contact sheet into `folder`, by part. Raises VideoError, ConfigError."""
-        pictures = self.room / "pictures"
-        pictures.mkdir()
-        found = self.analyse(pictures=pictures)
+        found = self.analyse(pictures=self._pictures())
         if not found.pictures:
             raise VideoError(f"{self.name}: no picture of it can be decoded; export it again", Category.DAMAGED)
+        return self._put(found, folder)
+
+    def _pictures(self) -> Path:
+        pictures = self.room / "pictures"
+        pictures.mkdir()
+        return pictures
+
+    def _put(self, found: Analysis, folder: Path) -> dict[str, Path]:
         for file in found.pictures.values():
-            write(folder / file, (pictures / file).read_bytes())
+            write(folder / file, (self.room / "pictures" / file).read_bytes())
         return {part: folder / file for part, file in found.pictures.items()}
 
 

@@ -54,12 +54,15 @@ def preview(
         typer.Option(help="x264's preset; else the settings' (veryfast)."),
     ] = None,
     crf: Annotated[int | None, typer.Option(min=0, max=51, help="x264's quality; else the settings' (23).")] = None,
+    frames: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also cover, sprite sheet and contact sheet, from the same look.")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why each moment was chosen; draw it beside OUT as .svg.")] = False,
 ) -> None:
     """Make a preview of the best moments of one file."""
     options = {"clips": clips, "clip_length": clip_length, "height": height, "encoder_preset": encoder_preset, "crf": crf}
     with _studio(file, profile=profile, **options) as studio:
-        found = studio.preview(out)
+        found = studio.preview(out, frames)
     say(f"{out}: {len(found.clips)} clips of {found.duration_s:.1f} s")
     if explain:
         _explain(found, file, out.with_suffix(".svg"))

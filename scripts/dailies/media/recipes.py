@@ -275,7 +275,7 @@ def _fitted(pictures: Any, shape: _Shape) -> Any:
         shown = shown.filter("zscale", p="bt709").filter("tonemap", "hable", desat="0")
         shown = shown.filter("zscale", t="bt709", m="bt709", r="limited")
     else:
-        shown = shown.filter("scale", shape.width, shape.height)
+        shown = shown.filter("scale", shape.width, shape.height, flags="bilinear")
     return shown.filter("setsar", 1).filter("format", "yuv420p")
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import av
 import numpy as np
 from av.stream import Discard, Disposition
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from dailies.media.child.measures import Picture
@@ -49,6 +49,7 @@ class Table:
 class Frame:
     t_s: float
     frame: Any
+    scaler: "Scaler"
     transfer: Transfer | None = None
 
     def picture(self, longer_side: int, aspect: Fraction) -> Picture:
@@ -60,19 +61,39 @@ class Frame:
         """The picture at 320 and at 160 pixels; the smaller one made of the larger."""
         large = self._scaled(THUMB, aspect)
         width, height = _fitted(SMALL, aspect)
-        small = large.reformat(width=width, height=height, interpolation=Interpolation.AREA)
+        small = self.scaler.scaled(large, width, height, "yuv444p", dst_color_range=ColorRange.JPEG)
         return large.to_ndarray(), small.to_ndarray()
 
     def _scaled(self, longer_side: int, aspect: Fraction) -> Any:
         width, height = _fitted(longer_side, aspect)
         frame = self.frame
+        matrix = _matrix(frame)
         if self.transfer:
-            wide = frame.reformat(
-                width=width, height=height, format="rgb48le", src_colorspace=Colorspace.BT2020, interpolation=Interpolation.AREA
-            )
+            wide = self.scaler.scaled(frame, width, height, "rgb48le", src_colorspace=Colorspace.BT2020)
             frame = av.VideoFrame.from_ndarray(to_sdr(wide.to_ndarray(), self.transfer), format="rgb24")
-        return frame.reformat(
-            width=width, height=height, format="yuv444p", interpolation=Interpolation.AREA, dst_color_range=ColorRange.JPEG
+        colours = {"src_colorspace": matrix, "dst_colorspace": Colorspace.ITU601, "dst_color_range": ColorRange.JPEG}
+        return self.scaler.scaled(frame, width, height, "yuv444p", **colours)
+
+
+def _matrix(frame: Any) -> Colorspace:
+    """As told; where nothing is told, as players guess it: BT.709 from 720 lines on."""
+    if frame.colorspace in {Colorspace.ITU709, Colorspace.BT2020}:
+        return Colorspace(frame.colorspace)
+    is_untold = frame.colorspace == 2 and frame.height >= 720
+    return Colorspace.ITU709 if is_untold else Colorspace.ITU601
+
+
+class Scaler:
+    """Keeps what swscale has set up for each size; by averaging, so that noise does not pass for motion."""
+
+    def __init__(self) -> None:
+        self._by_size: dict[tuple[int, int, str], VideoReformatter] = {}
+
+    def scaled(self, frame: Any, width: int, height: int, pixels: str, **options: Any) -> Any:
+        reformatter = self._by_size.setdefault((width, height, pixels), VideoReformatter())
+        # one thread: starting more costs more than such a small picture
+        return reformatter.reformat(
+            frame, width=width, height=height, format=pixels, interpolation=Interpolation.AREA, threads=1, **options
         )
 
 
@@ -104,6 +125,7 @@ class Film:
         self._decoder.thread_count = 1  # a burst is too short for threads, and each of them holds pictures
         self._decoder.thread_type = "NONE"
         self._decoder.options = {"skip_loop_filter": "all"}
+        self._scaler = Scaler()
         self.tick_s = float(self.video.time_base or Fraction(1, 90000))
         start = self._container.start_time
         self.origin_s = start / av.time_base if start is not None else 0.0
@@ -222,7 +244,11 @@ class Film:
 
     def _timed(self, frames: list[Any]) -> list[Frame]:
         self.rotation = int(frames[0].rotation) if frames else self.rotation
-        timed = [Frame(seconds, frame, self.transfer) for frame in frames if (seconds := self.seconds(frame.pts)) is not None]
+        timed = [
+            Frame(seconds, frame, self._scaler, self.transfer)
+            for frame in frames
+            if (seconds := self.seconds(frame.pts)) is not None
+        ]
         return sorted(timed, key=lambda one: one.t_s)
 
     def pictures(self, stamp: int | None, until_s: float, *, references_only: bool = False) -> Iterator[Frame]:
