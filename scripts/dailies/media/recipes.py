@@ -19,6 +19,8 @@ TEXT_SUBTITLES: Final = frozenset({"subrip", "ass", "ssa", "mov_text", "webvtt",
 _GLOBAL: Final = ("-nostdin", "-hide_banner", "-v", "level+warning")
 _MAX_PREVIEW_FPS: Final = 30.0
 _FADE_S: Final = 0.03
+_INDEXED: Final = ("mov", "matroska", "avi")
+_EARLY_S: Final = 1.0
 _ANIMATION_WIDTH: Final = 320
 _TRANSFERS: Final = {16: "smpte2084", 18: "arib-std-b67"}  # H.273 codes, as zscale calls them
 # Both sides in Annex B without parameter sets and delimiters: transport streams repeat them, MP4 keeps them beside the packets
@@ -185,22 +187,23 @@ def preview(
     look: Look,
     *,
     threads: int,
+    gap_s: float = 0.0,
     is_one_pass: bool = False,
 ) -> list[str]:
     """One process: the clips joined, constant frame rate, stereo, SDR; never scaled up. `probe` is of `path`.
 
-    Each clip is an input of its own, entered at the keyframe before it; with `is_one_pass` the file is read once from the first
-    clip on, for files whose keyframes are so far apart that each entry would decode most of it.
+    Each clip is an input of its own, entered at the keyframe before it; with `is_one_pass` the file is read once, for files whose
+    keyframes are so far apart that each entry would decode most of it. `gap_s` is the widest distance between keyframes.
     """
-    inputs = _one_reading(path, clips, probe) if is_one_pass else [_entered(path, clip, probe) for clip in clips]
+    inputs = _one_reading(path, clips, probe) if is_one_pass else [_entered(path, clip, probe, gap_s) for clip in clips]
     return _joined(executable, inputs, target, clips, _shape(probe, look), look, threads=threads)
 
 
-def piece(executable: str, path: Path, target: Path, clip: Clip, probe: Probe, look: Look) -> list[str]:
+def piece(executable: str, path: Path, target: Path, clip: Clip, probe: Probe, look: Look, *, gap_s: float = 0.0) -> list[str]:
     """One clip in the preview's size, unspoilt, for `joined_pieces`: of large pictures only one decoder at a time is held."""
     shape = _shape(probe, look)
-    pictures, sound = _entered(path, clip, probe)
-    streams = [_fitted(pictures, shape), *([] if sound is None else [_stereo(sound)])]
+    pictures, sound = _entered(path, clip, probe, gap_s)
+    streams = [_fitted(pictures, clip, shape), *([] if sound is None else [_stereo(sound)])]
     options = {"c:v": "libx264", "preset": "ultrafast", "qp": "0", "c:a": "pcm_s16le"}
     return _compile(ffmpeg.output(*streams, str(target), format="matroska", **options), executable)
 
@@ -247,27 +250,35 @@ def _streams(media: Any, probe: Probe) -> tuple[Any, Any]:
     return media[str(video.index)], media[str(audio.index)] if audio else None
 
 
-def _entered(path: Path, clip: Clip, probe: Probe) -> tuple[Any, Any]:
+def _entered(path: Path, clip: Clip, probe: Probe, gap_s: float) -> tuple[Any, Any]:
+    """A clip as an input of its own."""
+    # a container without an index is entered at the keyframe behind what was sought, or at any other: sooner, then cut
+    early_s = 0.0 if probe.format.startswith(_INDEXED) else min(clip.start_s, gap_s + _EARLY_S)
     # one thread a decoder: they wait for each other anyway, and each thread holds pictures
-    return _streams(source(path, threads="1", ss=f"{clip.start_s:.3f}", t=f"{clip.length_s:.3f}"), probe)
+    span = {"ss": f"{clip.start_s - early_s:.3f}", "t": f"{early_s + clip.length_s:.3f}"}
+    pictures, sound = _streams(source(path, threads="1", **span), probe)
+    return _cut(pictures, sound, early_s, clip.length_s) if early_s else (pictures, sound)
 
 
 def _one_reading(path: Path, clips: Sequence[Clip], probe: Probe) -> list[tuple[Any, Any]]:
-    first = clips[0].start_s
-    pictures, sound = _streams(source(path, ss=f"{first:.3f}"), probe)
+    """All clips from one input that is decoded from its beginning to the end of the last clip."""
+    pictures, sound = _streams(source(path), probe)
     seen = pictures.filter_multi_output("split", len(clips))
-    heard = sound.filter_multi_output("asplit", len(clips)) if sound is not None else None
-    cut = []
-    for number, clip in enumerate(clips):
-        span = {"start": f"{clip.start_s - first:.3f}", "end": f"{clip.start_s - first + clip.length_s:.3f}"}
-        shown = seen[number].filter("trim", **span).filter("setpts", "PTS-STARTPTS")
-        spoken = heard[number].filter("atrim", **span).filter("asetpts", "PTS-STARTPTS") if heard is not None else None
-        cut.append((shown, spoken))
-    return cut
+    heard = sound.filter_multi_output("asplit", len(clips)) if sound is not None else [None] * len(clips)
+    return [_cut(seen[number], heard[number], clip.start_s, clip.length_s) for number, clip in enumerate(clips)]
 
 
-def _fitted(pictures: Any, shape: _Shape) -> Any:
-    shown = pictures.filter("fps", f"{shape.fps:.3f}")
+def _cut(pictures: Any, sound: Any, start_s: float, length_s: float) -> tuple[Any, Any]:
+    """This part of both, its times counted from its start."""
+    span, shift = {"start": f"{start_s:.3f}", "duration": f"{length_s:.3f}"}, f"PTS-{start_s:.3f}/TB"
+    shown = pictures.filter("trim", **span).filter("setpts", shift)
+    return shown, None if sound is None else sound.filter("atrim", **span).filter("asetpts", shift)
+
+
+def _fitted(pictures: Any, clip: Clip, shape: _Shape) -> Any:
+    # from zero on: what a clip begins with is shown until its next picture
+    shown = pictures.filter("fps", f"{shape.fps:.3f}", start_time="0")
+    shown = shown.filter("trim", end_frame=max(1, round(clip.length_s * shape.fps)))
     if shape.is_hdr:
         # said outright, because files often do not: BT.2020 in, BT.709 out
         came = {"tin": shape.transfer, "pin": "bt2020", "min": "bt2020nc", "rin": "limited"}
@@ -296,7 +307,7 @@ def _joined(
     parts: list[Any] = []
     has_sound = inputs[0][1] is not None
     for clip, (pictures, sound) in zip(clips, inputs, strict=True):
-        parts.append(_fitted(pictures, shape))
+        parts.append(_fitted(pictures, clip, shape))
         if has_sound:
             length = f"{clip.length_s:.3f}"
             whole = _stereo(sound).filter("apad", whole_dur=length).filter("atrim", end=length)
@@ -305,7 +316,9 @@ def _joined(
             whole = whole.filter("afade", t="in", d=f"{fade:.3f}")
             parts.append(whole.filter("afade", t="out", st=f"{clip.length_s - fade:.3f}", d=f"{fade:.3f}"))
     joined = ffmpeg.concat(*parts, v=1, a=int(has_sound)).node
-    streams = [joined[0], joined[1]] if has_sound else [joined[0]]
+    # again over all of it: clips that are not whole numbers of pictures long leave gaps where they meet
+    pictures = joined[0].filter("fps", f"{shape.fps:.3f}")
+    streams = [pictures, joined[1]] if has_sound else [pictures]
     options = {
         "c:v": "libx264",
         "preset": look.preset,

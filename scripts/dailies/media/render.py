@@ -126,11 +126,13 @@ def preview(
     """
     video = media.main_video()
     if video is not None and video.width * video.height > _LARGE_PIXELS and len(clips) > 1:
-        argv = _pieces(name, path, target, clips, media, look, rules, deadline)
+        argv = _pieces(name, path, target, clips, media, look, rules, deadline, keyframe_gap_s)
     else:
         is_one_pass = keyframe_gap_s > _FAR_APART_S and len(clips) > 1
         executable = ffmpeg.executable()
-        argv = recipes.preview(executable, path, target, clips, media, look, threads=rules.threads, is_one_pass=is_one_pass)
+        argv = recipes.preview(
+            executable, path, target, clips, media, look, threads=rules.threads, gap_s=keyframe_gap_s, is_one_pass=is_one_pass
+        )
     _made(name, argv, rules, deadline)
     result = probe(name, target, deadline, children=rules.children, header_only=True)
     wanted = sum(clip.length_s for clip in clips)
@@ -159,11 +161,12 @@ def _pieces(
     look: recipes.Look,
     rules: Rules,
     deadline: Deadline,
+    gap_s: float,
 ) -> list[str]:
     """Clip by clip, then the command that joins them: ten decoders of 4K pictures at once would take gigabytes."""
     pieces = [target.with_name(f"{target.stem}-{number:02d}.mkv") for number in range(len(clips))]
     for clip, one in zip(clips, pieces, strict=True):
-        _made(name, recipes.piece(ffmpeg.executable(), path, one, clip, media, look), rules, deadline)
+        _made(name, recipes.piece(ffmpeg.executable(), path, one, clip, media, look, gap_s=gap_s), rules, deadline)
     return recipes.joined_pieces(ffmpeg.executable(), pieces, target, clips, media, look, threads=rules.threads)
 
 
