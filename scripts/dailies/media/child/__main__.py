@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from dailies.errors import Category
 from dailies.media.child import packets
+from dailies.media.child.film import NoPictures
 from dailies.media.child.survey import survey
 from dailies.media.children import Answer, ProbeTask, Question, Refusal
 
@@ -28,8 +29,8 @@ def _answer(question: Question) -> Answer:
     except av.error.FFmpegError as error:
         category, words = packets.reason(path, error)
         return Answer(refused=Refusal(category=category, words=words))
-    except LookupError as error:
-        return Answer(refused=Refusal(category=Category.NO_VIDEO, words=str(error.args[0])))
+    except NoPictures:
+        return Answer(refused=Refusal(category=Category.NO_VIDEO, words="has no pictures; give a video"))
 
 
 def _done(question: Question, path: Path) -> BaseModel:

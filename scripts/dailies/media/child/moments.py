@@ -96,7 +96,6 @@ class Chooser:
     """
 
     candidates: Sequence[Candidate]
-    eligible: Sequence[int]  # those within the part that may be shown
     weights: Weights
     first_s: float
     last_s: float
@@ -110,8 +109,8 @@ class Chooser:
         self._chosen: dict[int, Settled] = {}
         self._gates: dict[int, Gate] = {}
         apart = max(self.length_s, (self.last_s - self.first_s) / (2 * self.count))
-        plain = [index for index in self.eligible if self.candidates[index].gate is None]
-        soft = [index for index in self.eligible if self.candidates[index].gate not in _HARD]
+        plain = [index for index, one in enumerate(self.candidates) if one.gate is None]
+        soft = [index for index, one in enumerate(self.candidates) if one.gate not in _HARD]
         rounds = (
             (plain, apart, self.least_difference),
             (plain, self.length_s, self.least_difference),

@@ -1,0 +1,90 @@
+"""Looking at every picture: of short videos, of those with too few keyframes to choose from, and for the list of all shots."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dailies.media.analysis import Wanted
+from dailies.media.child import cuts, measures, phash
+from dailies.media.child.cuts import CutFinder
+from dailies.media.child.film import Film
+from dailies.media.child.frame import SMALL
+from dailies.media.child.measures import Look, Picture, Plane
+from dailies.media.child.moments import Settled
+from dailies.media.child.sight import Sample, Sight, settled
+from dailies.model import Shot
+
+_STEP_S: Final = 0.1  # between the pictures that are measured
+_MEASURED: Final = 6000  # of them at most, of a long video
+
+
+def look_at_all(film: Film, duration_s: float, wanted: Wanted, span: tuple[float, float]) -> Sight:
+    """For short videos, and for those with too few keyframes to choose from."""
+    step_s = max(duration_s / wanted.candidates, 2 * _STEP_S)
+    between_s = max(_STEP_S, duration_s / _MEASURED)
+    lumas: list[tuple[float, phash.Lumas]] = []
+    finder, found = CutFinder(), list[float]()
+    seen: list[tuple[float, Look, Plane]] = []
+    tiles: list[tuple[float, Picture, Picture]] = []
+    for frame in film.pictures(None, float("inf")):
+        if finder.is_cut(frame.picture(cuts.SIDE, film.aspect)):
+            found.append(frame.t_s)
+        if seen and frame.t_s < seen[-1][0] + between_s - 0.001:
+            continue
+        if not tiles or frame.t_s >= len(tiles) * step_s:
+            tile, small = frame.tile(film.aspect)
+            tiles.append((frame.t_s, tile, small))
+        else:
+            small = frame.picture(SMALL, film.aspect)
+        plane = measures.blocks(small)
+        moved = measures.motion(seen[-1][2], plane) if seen and not (found and found[-1] == frame.t_s) else None
+        seen.append((frame.t_s, measures.look(small, moved), plane))
+        lumas.append((frame.t_s, phash.shrunk(small[0]).astype(np.uint8)))
+    loud = film.loudness(_STEP_S, duration_s) if film.audio is not None else None
+    everything = [_window(tile, seen, loud, wanted.clip_length) for tile in tiles]
+    samples = [one for one in everything if span[0] - 0.001 <= one.t_s <= span[1]]
+    others = [one for one in everything if not span[0] - 0.001 <= one.t_s <= span[1]]
+    shots = _shots(found, duration_s)
+
+    def settle(index: int) -> Settled | None:
+        start = cuts.clear_start(samples[index].t_s, found, min(cuts.CLEAN_S, wanted.clip_length))
+        return settled(samples[index].t_s, start, found, max([0.0, *(cut for cut in found if cut <= start)]), wanted)
+
+    return Sight(duration_s, samples, others, settle, lumas, shots)
+
+
+def _window(
+    tile: tuple[float, Picture, Picture],
+    seen: Sequence[tuple[float, Look, Plane]],
+    loud: NDArray[np.float64] | None,
+    length_s: float,
+) -> Sample:
+    """A moment by all that was seen from there to the end of its clip."""
+    t_s, large, small = tile
+    inside = [one for one in seen if t_s <= one[0] < t_s + length_s]
+    looks = [one[1] for one in inside]
+    moved = [one.motion for one in looks if one.motion is not None]
+    heard = loud[int(t_s / _STEP_S) : max(int(t_s / _STEP_S) + 1, int((t_s + length_s) / _STEP_S))] if loud is not None else ()
+    mean = replace(
+        looks[0],
+        # a moment is as dark, light or plain as the worst fifth of it
+        dark=float(np.percentile([one.dark for one in looks], 20)),
+        light=float(np.percentile([one.light for one in looks], 80)),
+        contrast=float(np.percentile([one.contrast for one in looks], 20)),
+        motion=float(np.mean(moved)) if moved else None,
+        entropy=float(np.mean([one.entropy for one in looks])),
+        sharpness=float(np.median([one.sharpness for one in looks])),
+        skin=float(np.mean([one.skin for one in looks])),
+        colour=float(np.mean([one.colour for one in looks])),
+    )
+    power = float(np.mean(10 ** (np.asarray(heard) / 10))) if len(heard) else None
+    return Sample(t_s, None, large, small, inside[0][2], mean, 10 * float(np.log10(power + 1e-12)) if power is not None else None)
+
+
+def _shots(found: Sequence[float], duration_s: float) -> tuple[Shot, ...]:
+    edges = [0.0, *found, duration_s]
+    return tuple(Shot(start_s=round(one, 3), end_s=round(two, 3)) for one, two in itertools.pairwise(edges) if two > one)
