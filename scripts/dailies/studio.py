@@ -1,5 +1,6 @@
 """One file without a library: `preview`, `analyse` and `frames` look at it, choose and make what was asked for."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +13,14 @@ from dailies import atomic, config
 from dailies.clock import Clock, Deadline, SystemClock
 from dailies.config import Settings
 from dailies.errors import Category, ConfigError, Transient, VideoError
-from dailies.media import analysis, render, scenes
+from dailies.media import analysis, health, render, scenes
 from dailies.media.analysis import Analysis
 from dailies.media.children import Children
 from dailies.media.probe import Probe, probe
 from dailies.media.recipes import Look
 from dailies.media.render import Rules
+
+log = logging.getLogger(__name__)
 
 _PROBE_S: Final = 120.0
 _BASE_S: Final = 600.0
@@ -42,7 +45,11 @@ class Studio:
     def analyse(self, *, pictures: Path | None = None, names: str = "", all_shots: bool = False) -> Analysis:
         """Raises VideoError, Transient when the decoder dies."""
         wanted = analysis.wanted(self.settings.preview, pictures=pictures, names=names, all_shots=all_shots)
-        return scenes.analyse(self.name, self.path, self.deadline, children=self.rules.children, wanted=wanted)
+        found = scenes.analyse(self.name, self.path, self.deadline, children=self.rules.children, wanted=wanted)
+        promised = self.media.duration_s()
+        if promised - found.duration_s > max(health.SHORTFALL_S, health.SHORTFALL_SHARE * promised):
+            log.warning("%s is cut short: its header promises %.1f s, pictures last %.1f s", self.name, promised, found.duration_s)
+        return found
 
     def preview(self, target: Path, frames: Path | None = None) -> Analysis:
         """Choose, render, put `target` in place; one that ends in .webp is animated. With `frames` the pictures of the same look
@@ -94,9 +101,7 @@ def opened(path: Path, settings: Settings, stop: threading.Event, clock: Clock |
         rules = Rules(work=Path(name), threads=config.cores(), children=children)
         deadline = Deadline.after(clock, _PROBE_S, stop)
         deadline = replace(deadline, error=lambda: _too_slow(path, _PROBE_S))
-        media = probe(path.name, path, deadline, children=children, header_only=True)
-        if media.main_video() is None:
-            raise VideoError(f"{path.name}: has no pictures; give a video", Category.NO_VIDEO)
+        media = _readable(path.name, probe(path.name, path, deadline, children=children, header_only=True))
         limit_s = _BASE_S + _FACTOR * media.duration_s()
         yield Studio(
             path,
@@ -106,6 +111,17 @@ def opened(path: Path, settings: Settings, stop: threading.Event, clock: Clock |
             replace(Deadline.after(clock, limit_s, stop), error=lambda: _too_slow(path, limit_s)),
             Path(name),
         )
+
+
+def _readable(name: str, media: Probe) -> Probe:
+    """Without the streams that no decoder can read. Raises VideoError when no pictures are left."""
+    if media.main_video() is None:
+        raise VideoError(f"{name}: has no pictures; give a video", Category.NO_VIDEO)
+    streams = tuple(one for one in media.streams if one.kind not in {"video", "audio"} or health.is_readable(one))
+    media = media.model_copy(update={"streams": streams})
+    if media.main_video() is None:
+        raise VideoError(f"{name}: its pictures cannot be read; export it again", Category.DAMAGED)
+    return media
 
 
 def _too_slow(path: Path, limit_s: float) -> Transient:

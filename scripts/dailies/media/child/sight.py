@@ -25,8 +25,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Sight:
-    """All that was seen of a video, and how to look closer. `samples` are the candidates; `others` stand outside the part that may
-    be shown and are seen for the sprite sheet and the fingerprint only."""
+    """All that was seen of a video, and how to look closer. `samples` are the candidates; `others` stand outside the part that
+    may be shown, for the sprite sheet and the fingerprint. `duration_s` is what is there, whatever a header promises."""
 
     duration_s: float
     samples: Sequence[Sample]

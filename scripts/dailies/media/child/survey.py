@@ -29,6 +29,7 @@ def survey(path: Path, wanted: Wanted) -> Analysis:
         duration_s = table.duration_s
         first_s, last_s = _span(duration_s, wanted)
         sight = _sight(film, table, duration_s, wanted, (first_s, last_s))
+        duration_s, last_s = sight.duration_s, min(last_s, sight.duration_s)
         ranked = moments.candidates(_raw(sight), wanted.weights)
         choice = _choose(sight, ranked, wanted, first_s, last_s)
         ranked = [one.model_copy(update={"gate": choice.gates[i]}) if i in choice.gates else one for i, one in enumerate(ranked)]

@@ -19,6 +19,7 @@ from dailies.media.child.sight import Sample, Sight, settled
 from dailies.model import Shot
 
 _STEP_S: Final = 0.1  # between the pictures that are measured
+_SHORTFALL_S: Final = 1.0
 _MEASURED: Final = 6000  # of them at most, of a long video
 
 
@@ -30,7 +31,9 @@ def look_at_all(film: Film, duration_s: float, wanted: Wanted, span: tuple[float
     finder, found = CutFinder(), list[float]()
     seen: list[tuple[float, Look, Plane]] = []
     tiles: list[tuple[float, Picture, Picture]] = []
+    last_s = 0.0
     for frame in film.pictures(None, float("inf")):
+        last_s = max(last_s, frame.t_s)
         if finder.is_cut(frame.picture(cuts.SIDE, film.aspect)):
             found.append(frame.t_s)
         if seen and frame.t_s < seen[-1][0] + between_s - 0.001:
@@ -44,6 +47,8 @@ def look_at_all(film: Film, duration_s: float, wanted: Wanted, span: tuple[float
         moved = measures.motion(seen[-1][2], plane) if seen and not (found and found[-1] == frame.t_s) else None
         seen.append((frame.t_s, measures.look(small, moved), plane))
         lumas.append((frame.t_s, phash.shrunk(small[0]).astype(np.uint8)))
+    if seen and last_s < duration_s - _SHORTFALL_S:  # cut short: the rest was never there
+        duration_s = last_s + 1 / film.fps
     loud = film.loudness(_STEP_S, duration_s) if film.audio is not None else None
     everything = [_window(tile, seen, loud, wanted.clip_length) for tile in tiles]
     samples = [one for one in everything if span[0] - 0.001 <= one.t_s <= span[1]]
