@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from dailies import repository, scaffold
 from dailies.media import ffmpeg
+from dailies.media.children import Children
 from support import ROOT, ClipMaker, FakeClock, Shelf
 
 _UNWANTED = ("DAILIES_", "GIT_", "GITHUB_", "RUNNER_", "CI")
@@ -43,6 +45,12 @@ def clock() -> FakeClock:
 @pytest.fixture
 def stop() -> threading.Event:
     return threading.Event()
+
+
+@pytest.fixture
+def children(tmp_path: Path) -> Iterator[Children]:
+    with Children(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture

@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dailies.library import Library
 
 ROOT = Path(__file__).resolve().parent.parent
 ClipMaker = Callable[..., Path]
+# what the files of a video are called that is published with everything, behind its id
+PUBLISHED: Final = (".contact.jpg", ".cover.jpg", ".mp4", ".preview.mp4", ".sprite.jpg", ".sprite.vtt")
 
 
 @dataclass

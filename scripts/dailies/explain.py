@@ -1,5 +1,6 @@
 """Why these moments: the time line of an analysis as an SVG picture, and a line for each clip."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 from xml.sax.saxutils import escape, quoteattr
@@ -16,6 +17,7 @@ _COLOURS: Final = {"score": "#2b5c8a", Factor.PEOPLE: "#c2703d", Factor.MOTION: 
     Factor.COLOUR: "#b03a6b",
 }
 _REFUSED: Final = "#c8c8c8"
+_NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
 
 
 def clock(seconds: float) -> str:
@@ -46,6 +48,11 @@ def lines(analysis: Analysis) -> list[str]:
     return said
 
 
+def _text(text: str) -> str:
+    """Any file name as text of XML, which has no control characters, surrogates nor U+FFFE."""
+    return escape(_NO_XML.sub("\ufffd", text))
+
+
 def svg(analysis: Analysis, name: str) -> str:
     """Rows of bars, one a factor and the score on top; chosen clips stand behind them, what was refused is grey."""
     rows: Sequence[str] = ["score", *(factor.value for factor in Factor)]
@@ -54,7 +61,7 @@ def svg(analysis: Analysis, name: str) -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" font-size="12">',
             f'<rect width="{_WIDTH}" height="{height}" fill="white"/>',
-            f'<text x="8" y="18" font-size="14">{escape(name)}: {clock(analysis.duration_s)}, {len(analysis.clips)} clips</text>',
+            f'<text x="8" y="18" font-size="14">{_text(name)}: {clock(analysis.duration_s)}, {len(analysis.clips)} clips</text>',
             *_clips(analysis, height),
             *(part for number, row in enumerate(rows) for part in _row(analysis, row, _TOP + _ROW * number)),
             *_axis(analysis, height),

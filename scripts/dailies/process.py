@@ -149,7 +149,7 @@ def _kill_rest(child: "subprocess.Popen[bytes]") -> None:
 class Conversation:
     """A child that answers each line with one line, until it is ended. One thread at a time may ask it.
 
-    It sees the end of its stdin when this process dies, however that happens.
+    It sees the end of its stdin when this process dies, however that happens, and does not outlive it.
     """
 
     def __init__(self, argv: Sequence[str], *, work: Path, variables: Mapping[str, str] | None = None) -> None:
@@ -180,12 +180,23 @@ class Conversation:
                     return self._ended(f"took more than {memory_bytes / 1e6:.0f} MB of memory")
                 deadline.check()
         except BaseException:
-            self.end()
+            self._ended()
             raise
 
     def end(self) -> None:
-        """End it and its group; it has gone when this returns."""
+        """End it, at rest by itself, else with its group; it has gone when this returns."""
+        self._close_stdin()
+        waiter = threading.Event()
+        for _ in range(round(GRACE_S / POLL_S * 10)):
+            if _has_ended(self._child):
+                break
+            waiter.wait(POLL_S / 10)
         self._ended()
+
+    def _close_stdin(self) -> None:
+        if self._child.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._child.stdin.close()
 
     def _send(self, question: bytes) -> None:
         assert self._child.stdin is not None
@@ -200,9 +211,7 @@ class Conversation:
             return 0
 
     def _ended(self, why: str | None = None) -> Completed:
-        if self._child.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._child.stdin.close()
+        self._close_stdin()
         if self._child.returncode is None:
             end_group(self._child)
             self._child.wait()

@@ -374,7 +374,8 @@ def preview(video: Video, job: Job) -> Video:
     kept = job.kept(video)
     clips = kept.analysis.clips if kept else ()
     if not clips:
-        video = video.with_warning("preview: no moment stood out; its clips are at even distances")
+        if kept:  # else the failure of the analysis is a warning already
+            video = video.with_warning("preview: no moment stood out; its clips are at even distances")
         clips = _even(media, settings.clips, settings.clip_length)
     temporary = job.folder.tmp / "preview.mp4"
     gap_s = kept.analysis.keyframe_gap_s if kept else 0.0

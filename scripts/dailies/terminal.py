@@ -138,8 +138,11 @@ def lines_of(video: Video) -> list[tuple[str, object]]:
     if media is not None:
         codecs = " + ".join(filter(None, (media.video_codec, media.audio_codec)))
         known.append(("media", f"{show_duration(media.duration_s)}, {media.resolution}, {media.fps:g} fps, {codecs}"))
+        known += [("is", ", ".join(media.tags))] if media.tags else []
     if video.duplicate_of:
         known.append(("duplicate of", video.duplicate_of))
+    if video.similar_to:
+        known.append(("looks like", video.similar_to))
     if video.metadata.tags:
         known.append(("tags", ", ".join(video.metadata.tags)))
     for host, kinds in sorted(video.uploads.items()):
@@ -148,7 +151,8 @@ def lines_of(video: Video) -> list[tuple[str, object]]:
             for kind, upload in sorted(kinds.items())
         ]
     if preview is not None:
-        known.append(("preview", f"{preview.duration_s:.1f} s from {len(preview.clips)} clips"))
+        shown = ", ".join(f"{clip.start_s:.1f} s ({clip.why})" for clip in preview.clips)
+        known.append(("preview", f"{preview.duration_s:.1f} s, clips from {shown}"))
     known += [("warning", warning) for warning in video.warnings]
     if error is not None:
         known.append(("last error", f"{error.category} in {error.step}, attempt {error.attempt}: {error.message}"))

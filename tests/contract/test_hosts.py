@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +12,14 @@ from pydantic import BaseModel
 from dailies.clock import Deadline
 from dailies.config import Settings
 from dailies.errors import ConfigError, Interrupted, OutOfTime, Transient
-from dailies.hosts import HOSTS, Host, build
+from dailies.hosts import HOSTS, Asset, Host, build
 from dailies.hosts.folder import FolderHost
 from dailies.model import Kind
 from support import ROOT, FakeClock
 
 VIDEO_ID = "film-0123456789ab"
 SECOND_ID = "other-ba9876543210"
+PICTURES = (".cover.jpg", ".cover.webp", ".sprite.jpg", ".sprite.vtt", ".contact.jpg", ".preview.webp")
 CONTENT = b"a film " * 1_300_000  # 9.1 MB: several chunks
 
 
@@ -78,8 +79,16 @@ def deadline(clock: FakeClock) -> Deadline:
     return Deadline.after(clock, 60)
 
 
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def video(path: Path, video_id: str = VIDEO_ID) -> Asset:
+    return Asset(video_id, Kind.VIDEO, ".mp4", hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def assets(path: Path) -> list[Asset]:
+    """Every file that a host is given of two videos, the pictures each by a name of their own."""
+    names = [(Kind.VIDEO, ".mp4"), (Kind.PREVIEW, ".preview.mp4"), *((Kind.IMAGE, suffix) for suffix in PICTURES)]
+    return [
+        replace(video(path, video_id), kind=kind, suffix=suffix) for video_id in (VIDEO_ID, SECOND_ID) for kind, suffix in names
+    ]
 
 
 def test_every_adapter_has_a_case_and_no_case_lacks_its_adapter() -> None:
@@ -108,46 +117,45 @@ def test_an_unknown_setting_of_an_adapter_names_the_nearest(name: str, tmp_path:
 
 
 def test_what_was_uploaded_is_there_and_is_found(case: Case, film: Path, deadline: Deadline) -> None:
-    receipt = case.host.upload(film, VIDEO_ID, Kind.VIDEO, digest(film), deadline)
+    receipt = case.host.upload(film, video(film), deadline)
 
     assert case.stored() == [CONTENT]
-    assert case.host.find(VIDEO_ID, Kind.VIDEO, digest(film), deadline) == receipt
+    assert case.host.find(video(film), deadline) == receipt
     assert receipt.remote_id
     assert receipt.watch_url or receipt.direct_url or receipt.embed_url
 
 
 def test_the_same_upload_twice_is_one_file(case: Case, film: Path, deadline: Deadline) -> None:
-    first = case.host.upload(film, VIDEO_ID, Kind.VIDEO, digest(film), deadline)
+    first = case.host.upload(film, video(film), deadline)
 
-    assert case.host.upload(film, VIDEO_ID, Kind.VIDEO, digest(film), deadline) == first
+    assert case.host.upload(film, video(film), deadline) == first
     assert case.stored() == [CONTENT]
 
 
 def test_a_better_version_replaces_the_old_one(case: Case, film: Path, deadline: Deadline) -> None:
-    old = digest(film)
-    case.host.upload(film, VIDEO_ID, Kind.VIDEO, old, deadline)
+    old = video(film)
+    case.host.upload(film, old, deadline)
     film.write_bytes(b"better")
 
-    case.host.upload(film, VIDEO_ID, Kind.VIDEO, digest(film), deadline)
+    case.host.upload(film, video(film), deadline)
 
     assert case.stored() == [b"better"]
-    assert case.host.find(VIDEO_ID, Kind.VIDEO, old, deadline) is None
+    assert case.host.find(old, deadline) is None
 
 
-def test_only_these_bytes_of_this_video_and_kind_are_found(case: Case, film: Path, deadline: Deadline) -> None:
-    assert case.host.find(VIDEO_ID, Kind.VIDEO, digest(film), deadline) is None
+def test_only_these_bytes_of_this_file_of_this_video_are_found(case: Case, film: Path, deadline: Deadline) -> None:
+    assert case.host.find(video(film), deadline) is None
 
-    case.host.upload(film, VIDEO_ID, Kind.VIDEO, digest(film), deadline)
+    case.host.upload(film, video(film), deadline)
 
-    assert case.host.find(VIDEO_ID, Kind.VIDEO, "0" * 64, deadline) is None
-    assert case.host.find(VIDEO_ID, Kind.PREVIEW, digest(film), deadline) is None
-    assert case.host.find(SECOND_ID, Kind.VIDEO, digest(film), deadline) is None
+    assert case.host.find(replace(video(film), sha256="0" * 64), deadline) is None
+    assert [case.host.find(asset, deadline) for asset in assets(film) if asset != video(film)] == [None] * (len(assets(film)) - 1)
 
 
-def test_videos_and_kinds_do_not_get_into_each_others_way(case: Case, film: Path, deadline: Deadline) -> None:
-    wanted = [(video_id, kind) for video_id in (VIDEO_ID, SECOND_ID) for kind in Kind]
+def test_files_videos_and_kinds_do_not_get_into_each_others_way(case: Case, film: Path, deadline: Deadline) -> None:
+    wanted = assets(film)
 
-    receipts = {case.host.upload(film, video_id, kind, digest(film), deadline).remote_id for video_id, kind in wanted}
+    receipts = {case.host.upload(film, asset, deadline).remote_id for asset in wanted}
 
     assert len(receipts) == len(wanted)
     assert case.stored() == [CONTENT] * len(wanted)
@@ -155,27 +163,27 @@ def test_videos_and_kinds_do_not_get_into_each_others_way(case: Case, film: Path
 
 def test_other_bytes_than_were_promised_are_refused_and_not_kept(case: Case, film: Path, deadline: Deadline) -> None:
     with pytest.raises(Transient, match="differs"):
-        case.host.upload(film, VIDEO_ID, Kind.VIDEO, "0" * 64, deadline)
+        case.host.upload(film, replace(video(film), sha256="0" * 64), deadline)
 
     assert case.stored() == []
 
 
 def test_bytes_that_are_refused_leave_the_old_version_whole(case: Case, film: Path, deadline: Deadline) -> None:
-    case.host.upload(film, VIDEO_ID, Kind.VIDEO, digest(film), deadline)
+    case.host.upload(film, video(film), deadline)
     (other := film.with_name("other.mp4")).write_bytes(b"other")
 
     with pytest.raises(Transient):
-        case.host.upload(other, VIDEO_ID, Kind.VIDEO, "0" * 64, deadline)
+        case.host.upload(other, replace(video(film), sha256="0" * 64), deadline)
 
     assert case.stored() == [CONTENT]
 
 
 def test_an_upload_whose_time_is_over_anywhere_leaves_nothing(case: Case, film: Path) -> None:
-    sha256, ended = digest(film), []
+    asset, ended = video(film), list[int]()
     for looks in range(1, 20):
         before = case.stored()
         try:
-            case.host.upload(film, VIDEO_ID, Kind.VIDEO, sha256, Deadline.after(TickingClock(), looks))
+            case.host.upload(film, asset, Deadline.after(TickingClock(), looks))
         except OutOfTime:
             ended.append(looks)
             assert case.stored() == before == []
@@ -188,7 +196,7 @@ def test_an_upload_that_is_interrupted_leaves_nothing(case: Case, film: Path, de
     deadline.stop.set()
 
     with pytest.raises(Interrupted):
-        case.host.upload(film, VIDEO_ID, Kind.VIDEO, digest(film), deadline)
+        case.host.upload(film, video(film), deadline)
 
     assert case.stored() == []
 
@@ -198,19 +206,19 @@ def test_a_host_that_cannot_take_it_is_tried_later_and_says_what_to_do(case: Cas
     before = case.stored()
 
     with pytest.raises(Transient, match=r".+: .+; .+"):
-        case.host.upload(film, VIDEO_ID, Kind.VIDEO, digest(film), deadline)
+        case.host.upload(film, video(film), deadline)
 
     assert case.stored() == before
 
 
 def test_the_file_that_is_sent_stays_as_it_is(case: Case, film: Path, deadline: Deadline) -> None:
-    case.host.upload(film, VIDEO_ID, Kind.VIDEO, digest(film), deadline)
+    case.host.upload(film, video(film), deadline)
 
     assert film.read_bytes() == CONTENT
 
 
 def test_a_receipt_says_nothing_about_this_machine(case: Case, film: Path, deadline: Deadline, tmp_path: Path) -> None:
-    receipt = case.host.upload(film, VIDEO_ID, Kind.VIDEO, digest(film), deadline)
+    receipt = case.host.upload(film, video(film), deadline)
 
     assert str(tmp_path) not in repr(receipt)
 
@@ -221,7 +229,7 @@ def test_a_receipt_says_nothing_about_this_machine(case: Case, film: Path, deadl
 def test_a_folder_outside_the_library_is_named_only_by_its_file(tmp_path: Path, film: Path, deadline: Deadline) -> None:
     host = FolderHost(root=tmp_path / "library", path=str(tmp_path / "disk"))
 
-    receipt = host.upload(film, VIDEO_ID, Kind.VIDEO, digest(film), deadline)
+    receipt = host.upload(film, video(film), deadline)
 
     assert (tmp_path / "disk" / f"{VIDEO_ID}.mp4").read_bytes() == CONTENT
     assert (receipt.remote_id, receipt.direct_url) == (f"{VIDEO_ID}.mp4", f"{VIDEO_ID}.mp4")
@@ -230,15 +238,16 @@ def test_a_folder_outside_the_library_is_named_only_by_its_file(tmp_path: Path, 
 def test_a_served_folder_makes_links(tmp_path: Path, film: Path, deadline: Deadline) -> None:
     host = FolderHost(root=tmp_path, path="public", public_url="https://films.example/all/")
 
-    receipt = host.upload(film, VIDEO_ID, Kind.PREVIEW, digest(film), deadline)
+    receipts = [host.upload(film, asset, deadline) for asset in assets(film)[1:3]]
 
-    assert receipt.direct_url == f"https://films.example/all/{VIDEO_ID}.preview.mp4"
+    made = [f"{VIDEO_ID}.preview.mp4", f"{VIDEO_ID}.cover.jpg"]
+    assert [receipt.direct_url for receipt in receipts] == [f"https://films.example/all/{name}" for name in made]
 
 
 def test_everyone_may_read_what_a_folder_publishes(tmp_path: Path, film: Path, deadline: Deadline) -> None:
     film.chmod(0o600)
 
-    FolderHost(root=tmp_path, path="public").upload(film, VIDEO_ID, Kind.VIDEO, digest(film), deadline)
+    FolderHost(root=tmp_path, path="public").upload(film, video(film), deadline)
 
     (reference := tmp_path / "reference").touch()
     assert (tmp_path / "public" / f"{VIDEO_ID}.mp4").stat().st_mode == reference.stat().st_mode

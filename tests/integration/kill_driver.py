@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from dailies.model import Video
     from support import Finished, Shelf
 
 _ON_PATHS: Final = frozenset({"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"})
@@ -189,17 +190,27 @@ def assert_nothing_is_left(shelf: "Shelf") -> None:
     assert not reservations.exists() or json.loads(reservations.read_text("utf-8")) == {}
 
 
+def files_of(video: "Video") -> dict[str, str]:
+    """The published files that a record names, and their sha256."""
+    from dailies.model import Kind
+
+    whole = {file.name: file.sha256 for file in (video.file, video.preview) if file}
+    pictures = video.upload("published", Kind.IMAGE).parts.values()
+    assert {one.name for one in pictures} == set(video.images.values())
+    return whole | {one.name: one.sha256 for one in pictures}
+
+
 def assert_each_is_done_once(shelf: "Shelf") -> None:
     """Every record is done and says what stands in `media/published`, which holds nothing else; all is committed and pushed."""
     import hashlib
 
     from dailies.database import parse_video
+    from support import PUBLISHED
 
     videos = [parse_video(path.read_bytes()) for path in shelf.root.glob("database/videos/*/*.json")]
     assert [(video.code, video.state) for video in videos if video.state != "done"] == []
-    expected = {video.file.name: video.file.sha256 for video in videos if video.file}
-    expected |= {video.preview.name: video.preview.sha256 for video in videos if video.preview}
-    assert len(expected) == 2 * len(videos)
+    expected = {name: sha256 for video in videos for name, sha256 in files_of(video).items()}
+    assert set(expected) == {f"{video.id}{suffix}" for video in videos for suffix in PUBLISHED}
     published = (shelf.root / "media/published").iterdir()
     assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in published} == expected
     assert [video.id for video in videos if (shelf.root / "work" / video.id).exists()] == []

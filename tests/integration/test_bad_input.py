@@ -17,10 +17,11 @@ from dailies.cli import main
 from dailies.clock import Deadline
 from dailies.errors import Category, VideoError
 from dailies.media import ffmpeg, recipes
+from dailies.media.children import Children
 from dailies.media.probe import probe
 from dailies.model import readable
 from dailies.process import run
-from support import ClipMaker, FakeClock, Finished, Shelf, command, variables
+from support import PUBLISHED, ClipMaker, FakeClock, Finished, Shelf, command, variables
 
 Command = Callable[..., Finished]
 Content = Callable[[bytes, bytes], bytes]
@@ -214,13 +215,13 @@ def test_a_script_dressed_as_a_video_is_refused_and_what_it_names_is_never_read(
     ],
 )
 def test_neither_pyav_nor_ffmpeg_follows_a_script_whatever_it_is_called(
-    name: str, script: str, make_clip: ClipMaker, tmp_path: Path, clock: FakeClock
+    name: str, script: str, make_clip: ClipMaker, tmp_path: Path, clock: FakeClock, children: Children
 ) -> None:
     write(tmp_path / "bait.ts", make_clip("bait.ts").read_bytes())
     path, deadline = write(tmp_path / name, script.encode()), Deadline.after(clock, 60)
 
     with pytest.raises(VideoError) as refused:
-        probe(name, path, deadline, work=tmp_path)
+        probe(name, path, deadline, children=children)
     played = run(recipes.decode(ffmpeg.executable(), path, [0], threads=1), deadline, work=tmp_path)
 
     assert refused.value.category is Category.UNSUPPORTED
@@ -453,8 +454,8 @@ def test_videos_with_hostile_names_are_published_under_safe_ones(shelf: Shelf, d
     assert done.code == 0, done.err
     assert len(records) == len(kinds)
     assert {record["state"] for record in records.values()} == {"done"}
-    assert all(re.fullmatch(r"[a-z0-9-]+(\.preview)?\.mp4", name) for name in published(shelf))
-    assert len(published(shelf)) == 2 * len(records)
+    assert all(re.fullmatch(r"[a-z0-9-]+(\.[a-z]+)?\.[a-z0-9]{3}", name) for name in published(shelf))
+    assert len(published(shelf)) == len(PUBLISHED) * len(records)
 
 
 def test_a_name_of_255_bytes_is_done(shelf: Shelf, dailies: Command, clip: Path) -> None:
@@ -482,7 +483,7 @@ def test_two_files_of_one_name_in_two_folders_are_two_videos(shelf: Shelf, daili
     videos = done.json()["videos"]
     assert done.code == 0
     assert [(video["code"], video["state"]) for video in videos] == [("meeting", "done")] * 2
-    assert len(published(shelf)) == 4
+    assert len(published(shelf)) == 2 * len(PUBLISHED)
 
 
 # Where it goes

@@ -17,7 +17,7 @@ import pytest
 from dailies import repository, scaffold
 from dailies.cli import main
 from dailies.locks import Single
-from support import ClipMaker, Finished, Shelf, command, run_cli, variables
+from support import PUBLISHED, ClipMaker, Finished, Shelf, command, run_cli, variables
 
 Command = Callable[..., Finished]
 
@@ -239,14 +239,14 @@ def test_allow_duplicate_publishes_the_same_bytes_twice(shelf: Shelf, dailies: C
     assert done.json()["summary"] | {"bytes_in": 0} == {
         "done": 1, "failed": 0, "duplicate": 0, "skipped": 0, "remaining": 0, "bytes_in": 0
     }  # fmt: skip
-    assert len(list((shelf.root / "media/published").glob("two-*"))) == 2
+    assert len(list((shelf.root / "media/published").glob("two-*"))) == len(PUBLISHED)
 
 
 # run
 
 REPORT = {"run_id", "status", "started_at", "finished_at", "time_limit_s", "videos", "summary", "errors_by_category", "retries"}
 REPORT |= {"mean_recovery_s"}
-STEPS = ["fetch", "inspect", "convert", "publish", "preview", "publish_preview", "clean"]
+STEPS = ["fetch", "inspect", "convert", "analyse", "publish", "preview", "publish_preview", "clean"]
 
 
 def test_run_json_is_the_report_of_the_issue_and_alone_on_stdout(shelf: Shelf, dailies: Command, clip: Path) -> None:
@@ -562,7 +562,7 @@ def test_the_demo_ends_as_expected_and_is_pushed(tmp_path: Path) -> None:
     assert {verdict for _, verdict in rows.values()} == {"as expected"}
     assert heads[0] == heads[1]
     assert f"pushed to {tmp_path / 'demo/remote.git'}" in done.out
-    assert len(list((library / "media/published").iterdir())) == 6
+    assert len(list((library / "media/published").iterdir())) == 3 * len(PUBLISHED)
 
 
 def test_the_demo_leaves_a_folder_that_is_not_its_own(tmp_path: Path, here: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -622,7 +622,7 @@ def test_verbose_shows_every_program_that_is_run(arguments: tuple[str, ...], she
 
     done = dailies(*arguments)
 
-    assert re.search(r"^DEBUG dailies\.process: run .*dailies\.media\.worker", done.err, re.MULTILINE)
+    assert re.search(r"^DEBUG dailies\.process: start .*dailies\.media\.child", done.err, re.MULTILINE)
 
 
 def test_no_color_and_pipes_get_no_colours(shelf: Shelf, dailies: Command) -> None:
@@ -739,7 +739,7 @@ def test_a_source_that_cannot_be_deleted_is_a_warning(shelf: Shelf, dailies: Com
 def test_a_commit_holds_the_database_and_leaves_all_else_as_it_was(shelf: Shelf, dailies: Command, clip: Path) -> None:
     (shelf.root / "staged.txt").write_text("staged")
     shelf.git("add", "staged.txt")
-    (shelf.root / ".gitignore").write_text("changed\n*.mp4\n/work/\n")
+    (shelf.root / ".gitignore").write_text("changed\n*.mp4\n/media/published/\n/work/\n")
     (shelf.root / "untracked.txt").write_text("untracked")
     shelf.put(clip)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from support import ClipMaker, Shelf
+from support import PUBLISHED, ClipMaker, Shelf
 
 
 def test_a_clip_in_the_inbox_is_converted_published_previewed_recorded_and_pushed(shelf: Shelf, clip: Path) -> None:
@@ -14,8 +14,10 @@ def test_a_clip_in_the_inbox_is_converted_published_previewed_recorded_and_pushe
     assert done.code == 0, done.err
     assert done.json()["summary"]["done"] == 1
     assert record["state"] == "done"
-    assert (shelf.root / "media/published" / f"{record['id']}.mp4").stat().st_size == record["file"]["size_bytes"]
-    assert (shelf.root / "media/published" / f"{record['id']}.preview.mp4").stat().st_size == record["preview"]["size_bytes"]
+    published = {path.name: path.stat().st_size for path in (shelf.root / "media/published").iterdir()}
+    assert sorted(published) == [f"{record['id']}{suffix}" for suffix in PUBLISHED]
+    assert published[f"{record['id']}.mp4"] == record["file"]["size_bytes"]
+    assert published[f"{record['id']}.preview.mp4"] == record["preview"]["size_bytes"]
     assert shelf.git("rev-parse", "HEAD") == shelf.git("ls-remote", "origin", "refs/heads/main").split()[0]
     assert shelf.temporary_files() == []
 
@@ -42,7 +44,7 @@ def test_equal_bytes_under_another_name_are_a_duplicate_and_not_stored_again(she
     records = shelf.records()
     assert records["two.mp4"]["state"] == "duplicate"
     assert records["two.mp4"]["duplicate_of"] == records["one.mp4"]["id"]
-    assert len(list((shelf.root / "media/published").iterdir())) == 2
+    assert len(list((shelf.root / "media/published").iterdir())) == len(PUBLISHED)
 
 
 def test_what_mp4_cannot_hold_is_made_anew(shelf: Shelf, make_clip: ClipMaker) -> None:

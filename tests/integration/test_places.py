@@ -9,11 +9,10 @@ import pytest
 
 from dailies import hosts, pipeline, repository
 from dailies.clock import Deadline
-from dailies.hosts import Receipt
+from dailies.hosts import Asset, Receipt
 from dailies.hosts.folder import FolderHost
-from dailies.model import Kind
 from dailies.progress import LogWatcher
-from support import Shelf
+from support import PUBLISHED, Shelf
 
 sent: list[str] = []
 
@@ -25,9 +24,9 @@ class Shop(FolderHost):
     def overwrites(self) -> bool:
         return False
 
-    def upload(self, path: Path, video_id: str, kind: Kind, sha256: str, deadline: Deadline) -> Receipt:
-        sent.append(kind)
-        return super().upload(path, video_id, kind, sha256, deadline)
+    def upload(self, path: Path, asset: Asset, deadline: Deadline) -> Receipt:
+        sent.append(asset.suffix)
+        return super().upload(path, asset, deadline)
 
 
 def test_what_a_machine_lost_without_a_trace_has_sent_is_not_sent_again(
@@ -41,11 +40,11 @@ def test_what_a_machine_lost_without_a_trace_has_sent_is_not_sent_again(
     shutil.copytree(shelf.root, lost)
     pipeline.run(Shelf(lost, shelf.remote).open(), pipeline.Wanted(commit=False), LogWatcher(), stop)
     shutil.copytree(lost / "media/published", shelf.root / "media/published")  # the host lives on, the record does not
-    assert sent == ["video", "preview"]
+    assert sorted(sent) == [*PUBLISHED]
 
     result = pipeline.run(shelf.open(), pipeline.Wanted(), LogWatcher(), stop)
 
-    assert (result.report.summary.done, sent) == (1, ["video", "preview"])
+    assert (result.report.summary.done, sorted(sent)) == (1, [*PUBLISHED])
     assert shelf.records()[clip.name]["uploads"]["published"]["video"]["status"] == "SUCCESS"
 
 

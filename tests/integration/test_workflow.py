@@ -186,7 +186,7 @@ def test_a_wrong_input_ends_the_plan_with_one_clear_annotation(home: Home) -> No
 
 
 GOES_ON = frozenset({"start", "convert", "publish", "commit"})  # others are met by the tests of kill points
-PHASES = ("start", "fetch", "inspect", "convert", "publish", "preview", "publish_preview", "clean", "commit")
+PHASES = ("start", "fetch", "inspect", "convert", "analyse", "publish", "preview", "publish_preview", "clean", "commit")
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -24,9 +24,10 @@ from dailies.clock import Deadline, parse_timestamp, timestamp
 from dailies.config import Publish, Run, Settings
 from dailies.database import Database, parse_video, to_json
 from dailies.errors import Category, ConfigError, DailiesError, Interrupted, OutOfTime, SourceGone, Transient, VideoError, Waiting
-from dailies.hosts import Host
+from dailies.hosts import Asset, Host
 from dailies.hosts.folder import FolderHost
 from dailies.library import Library
+from dailies.media.children import Children
 from dailies.media.render import Rules
 from dailies.model import (
     Kind,
@@ -114,21 +115,21 @@ class _Stage:
     def run(self, deadline: Deadline, took: Callable[[Video], None] = lambda _: None) -> tuple[list[str], int]:
         """(ids of the videos that were begun, how many were skipped)."""
         hosts: dict[str, Host] = {"published": self.host}
-        rules = Rules(work=self.work, threads=1, accept_audio=False, accept_damaged=False, decode_all=False)
         collector = Collector("run", self.clock.now(), 60, str)
         watcher = _Watcher(took)
-        runner = Runner(
-            kit=Kit(self.root, self.work, self.settings, hosts, self.clock, rules),
-            database=self.database,
-            space=self.space,
-            collector=collector,
-            watcher=watcher,
-            lanes=Lanes(1, 1),
-            workers=1,
-            clean_text=str,
-            sha256_lock=threading.Lock(),
-        )
-        runner.run(policy.queue(self.database.videos(), self.clock.now()), deadline)
+        with Children(self.work) as children:
+            runner = Runner(
+                kit=Kit(self.root, self.work, self.settings, hosts, self.clock, Rules(self.work, 1, children)),
+                database=self.database,
+                space=self.space,
+                collector=collector,
+                watcher=watcher,
+                lanes=Lanes(1, 1),
+                workers=1,
+                clean_text=str,
+                sha256_lock=threading.Lock(),
+            )
+            runner.run(policy.queue(self.database.videos(), self.clock.now()), deadline)
         return watcher.begun, collector.report(RunStatus.COMPLETED, self.clock.now(), 0).summary.skipped
 
     def left_behind(self) -> list[str]:
@@ -268,7 +269,7 @@ def _write(stage: _Stage, what: str, content: bytes) -> None:
         stage.database.save(_video().with_(title=content.hex()))
     else:
         source = path if what != "upload of nothing" else stage.root / "missing"
-        stage.host.upload(source, _video().id, Kind.VIDEO, digest, deadline)
+        stage.host.upload(source, Asset(_video().id, Kind.VIDEO, ".mp4", digest), deadline)
 
 
 _WRITES = st.lists(

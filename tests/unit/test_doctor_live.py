@@ -11,8 +11,8 @@ from dailies import hosts, planning
 from dailies.clock import Deadline
 from dailies.doctor import WORKFLOW, Check, examine
 from dailies.errors import ConfigError, Transient
-from dailies.hosts import Receipt
-from dailies.model import Kind, State
+from dailies.hosts import Asset, Receipt
+from dailies.model import State
 from dailies.planning import Plan
 from dailies.sources.lfs import is_pointer
 from support import Shelf
@@ -30,10 +30,10 @@ class Vault(BaseModel):
     key_env: str
     says: str = "let in"
 
-    def upload(self, path: Path, video_id: str, kind: Kind, sha256: str, deadline: Deadline) -> Receipt:
+    def upload(self, path: Path, asset: Asset, deadline: Deadline) -> Receipt:
         raise AssertionError("doctor sends nothing")
 
-    def find(self, video_id: str, kind: Kind, sha256: str, deadline: Deadline) -> Receipt | None:
+    def find(self, asset: Asset, deadline: Deadline) -> Receipt | None:
         raise AssertionError("doctor looks for nothing")
 
     def preflight(self, deadline: Deadline) -> str:

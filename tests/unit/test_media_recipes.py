@@ -1,5 +1,6 @@
 """ffmpeg command lines as values, and where the clips of a preview lie."""
 
+import re
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from dailies.clock import Deadline, SystemClock
 from dailies.media import ffmpeg, recipes, render, verify
+from dailies.media.children import Children
 from dailies.media.probe import Probe, Stream, probe
 from dailies.media.scenes import even_clips
 from dailies.model import Clip
@@ -180,39 +182,43 @@ def test_kept_tags_languages_and_titles_are_each_an_option_of_their_own() -> Non
     assert sorted(values(argv, "-metadata:s:1")) == ["language=fra", "title=Commentary"]
 
 
-def test_kept_tags_and_languages_arrive_in_the_mp4(make_clip: ClipMaker, tmp_path: Path) -> None:
+def test_kept_tags_and_languages_arrive_in_the_mp4(make_clip: ClipMaker, tmp_path: Path, children: Children) -> None:
     source = make_clip("talk.mkv", options=("-metadata", "title=My talk", "-metadata:s:1", "language=fra"))
     deadline, target = Deadline.after(SystemClock(), 60), tmp_path / "output.mp4"
-    known = probe("talk", source, deadline, work=tmp_path)
+    known = probe("talk", source, deadline, children=children)
 
-    render.convert("talk", source, target, known, render.Rules(work=tmp_path, threads=1), deadline)
+    render.convert("talk", source, target, known, render.Rules(work=tmp_path, threads=1, children=children), deadline)
 
-    made = probe("talk", target, deadline, work=tmp_path)
+    made = probe("talk", target, deadline, children=children)
     assert made.tags == {"title": "My talk"}
     assert [stream.language for stream in made.of_kind("audio")] == ["fra"]
 
 
-def test_a_packet_that_arrives_changed_is_refused(make_clip: ClipMaker, tmp_path: Path) -> None:
+def test_a_packet_that_arrives_changed_is_refused(make_clip: ClipMaker, tmp_path: Path, children: Children) -> None:
     source = make_clip("whole.mp4")
     deadline = Deadline.after(SystemClock(), 60)
-    plan = recipes.plan(probe("whole", source, deadline, work=tmp_path))
-    hashes = [stream.crc32 or "" for stream in probe("whole", source, deadline, work=tmp_path, filters={}).streams]
+    plan = recipes.plan(probe("whole", source, deadline, children=children))
+    hashes = [stream.crc32 or "" for stream in probe("whole", source, deadline, children=children, filters={}).streams]
     content = bytearray(source.read_bytes())
     content[content.index(b"mdat") + 2000] ^= 1
     (tmp_path / "changed.mp4").write_bytes(content)
 
-    whole = probe("whole", source, deadline, work=tmp_path, filters={})
-    changed = probe("changed", tmp_path / "changed.mp4", deadline, work=tmp_path, filters={})
+    whole = probe("whole", source, deadline, children=children, filters={})
+    changed = probe("changed", tmp_path / "changed.mp4", deadline, children=children, filters={})
 
     assert verify.packets_differ(hashes, whole, plan) is None
     assert "packets differ" in (verify.packets_differ(hashes, changed, plan) or "")
 
 
 def test_a_source_is_opened_by_content_and_only_from_disk() -> None:
+    clip, media, look = Clip(start_s=0, length_s=1), probed(pictures()), recipes.Look()
     argvs = [
         argv_of(pictures()),
         recipes.decode("ffmpeg", SOURCE, [0], threads=1),
-        recipes.preview("ffmpeg", SOURCE, TARGET, (Clip(start_s=0, length_s=1),), probed(pictures()), height=480, threads=1),
+        *(recipes.preview("ffmpeg", SOURCE, TARGET, [clip], media, look, threads=1, is_one_pass=one) for one in (False, True)),
+        recipes.piece("ffmpeg", SOURCE, TARGET, clip, media, look),
+        recipes.joined_pieces("ffmpeg", [SOURCE], TARGET, [clip], media, look, threads=1),
+        recipes.animation("ffmpeg", SOURCE, TARGET),
     ]
 
     for argv in argvs:
@@ -242,19 +248,24 @@ def test_a_name_stays_one_word_behind_its_folder(name: str) -> None:
     assert argv.count("-i") == 1
 
 
-def test_a_name_with_a_leading_dash_is_converted(clip: Path, tmp_path: Path) -> None:
+def test_a_name_with_a_leading_dash_is_converted(clip: Path, tmp_path: Path, children: Children) -> None:
     source = tmp_path / "-y -i.mp4"
     source.write_bytes(clip.read_bytes())
     deadline, target = Deadline.after(SystemClock(), 60), tmp_path / "--help.mp4"
-    known = probe("dash", source, deadline, work=tmp_path)
+    known = probe("dash", source, deadline, children=children)
 
-    assert render.convert("dash", source, target, known, render.Rules(work=tmp_path, threads=1), deadline) == []
+    assert render.convert("dash", source, target, known, render.Rules(work=tmp_path, threads=1, children=children), deadline) == []
     assert target.stat().st_size > 0
 
 
-def preview_of(*streams: Stream, clips: int = 3, height: int = 480) -> list[str]:
-    chosen = even_clips(600, clips=clips, length_s=3)
-    return recipes.preview("ffmpeg", SOURCE, TARGET, chosen, probed(*streams), height=height, threads=2)
+def preview_of(*streams: Stream, look: recipes.Look | None = None, is_one_pass: bool = False) -> list[str]:
+    chosen, media = even_clips(600, clips=3, length_s=3), probed(*streams)
+    return recipes.preview("ffmpeg", SOURCE, TARGET, chosen, media, look or recipes.Look(), threads=2, is_one_pass=is_one_pass)
+
+
+def graph(argv: list[str]) -> str:
+    (found,) = values(argv, "-filter_complex")
+    return found
 
 
 def test_a_preview_seeks_to_each_clip_in_one_process() -> None:
@@ -266,25 +277,39 @@ def test_a_preview_seeks_to_each_clip_in_one_process() -> None:
     assert values(argv, "-movflags") == ["+faststart"]
 
 
+def test_a_preview_of_a_file_that_cannot_be_entered_reads_it_once() -> None:
+    argv = preview_of(pictures(), sound(), is_one_pass=True)
+
+    assert (values(argv, "-i"), values(argv, "-ss")) == ([str(SOURCE)], [])
+    assert re.findall(r"\]trim=[^\[]*start=(.*?)\[", graph(argv)) == ["98.500", "298.500", "498.500"]
+
+
+def test_a_preview_is_made_as_the_settings_say() -> None:
+    argv = preview_of(pictures(), look=recipes.Look(height=240, preset="slow", crf=30))
+
+    assert [values(argv, option) for option in ("-preset", "-crf")] == [["slow"], ["30"]]
+    assert "scale=426:240" in graph(argv)
+
+
 def test_a_preview_of_a_silent_video_has_no_sound() -> None:
     argv = preview_of(pictures())
 
-    assert "concat=a=0:n=3:v=1" in values(argv, "-filter_complex")[0]
+    assert "concat=a=0:n=3:v=1" in graph(argv)
     assert "-c:a" not in argv
 
 
 def test_a_preview_with_sound_joins_both() -> None:
     argv = preview_of(pictures(), sound())
 
-    assert "concat=a=1:n=3:v=1" in values(argv, "-filter_complex")[0]
+    assert "concat=a=1:n=3:v=1" in graph(argv)
     assert values(argv, "-c:a") == ["aac"]
 
 
 def test_a_preview_takes_the_largest_pictures_and_at_most_30_a_second() -> None:
-    graph = values(preview_of(pictures(0, width=320, height=180), pictures(3, fps=60.0)), "-filter_complex")[0]
+    shown = graph(preview_of(pictures(0, width=320, height=180), pictures(3, fps=60.0)))
 
-    assert "[0:3]fps=30.000" in graph
-    assert "[0:0]" not in graph
+    assert "[0:3]fps=30.000" in shown
+    assert "[0:0]" not in shown
 
 
 @pytest.mark.parametrize(

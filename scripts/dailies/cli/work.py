@@ -38,9 +38,9 @@ def run(
     as_json: Json = False,
 ) -> None:
     """The main job: take the queue, convert, publish, preview, record, commit."""
-    from dailies import config, pipeline, planning
+    with stoppable() as stop:  # from the first moment, as importing starts programs too, to the last word
+        from dailies import config, pipeline, planning
 
-    with stoppable() as stop:  # from the first moment to the last word
         names = _names(hosts)
         try:
             plan = planning.parse(text) if (text := config.environment().get(_PLAN)) else None

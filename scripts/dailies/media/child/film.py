@@ -16,6 +16,7 @@ from av.stream import Discard, Disposition
 from numpy.typing import NDArray
 
 from dailies.media.child.frame import Frame, Scaler
+from dailies.media.child.nothing import NoPictures
 from dailies.media.child.tone import transfer_of
 from dailies.media.ffmpeg import FORMATS, PROTOCOLS
 
@@ -24,10 +25,6 @@ _BURST_PACKETS: Final = (2, 8)
 _BROKEN: Final = (av.error.FFmpegError, ValueError)  # of one packet: the next may be whole
 _RETRIES_S: Final = (0.0, 2.0, 8.0, 32.0)
 _SILENCE_DB: Final = -120.0
-
-
-class NoPictures(Exception):
-    """There is no stream of pictures in the file."""
 
 
 @dataclass(frozen=True)
