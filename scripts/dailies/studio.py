@@ -19,6 +19,7 @@ from dailies.media.children import Children
 from dailies.media.probe import Probe, probe
 from dailies.media.recipes import Look
 from dailies.media.render import Rules
+from dailies.model import readable
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +30,15 @@ _FACTOR: Final = 4.0  # times the duration, as [run] step_timeout of a library
 
 @dataclass(frozen=True)
 class Studio:
-    """One file that is looked at; its deadline comes from its duration."""
+    """One file that is looked at; its deadline comes from its duration. `name` is what messages call it."""
 
-    path: Path
+    name: str
+    path: Path  # a link to it with a plain name, whatever its own is
     media: Probe
     settings: Settings
     rules: Rules
     deadline: Deadline
     room: Path  # for what is not finished
-
-    @property
-    def name(self) -> str:
-        return self.path.name
 
     def analyse(self, *, pictures: Path | None = None, names: str = "", all_shots: bool = False) -> Analysis:
         """Raises VideoError, Transient when the decoder dies."""
@@ -54,6 +52,8 @@ class Studio:
     def preview(self, target: Path, frames: Path | None = None) -> Analysis:
         """Choose, render, put `target` in place; one that ends in .webp is animated. With `frames` the pictures of the same look
         go into that folder. Raises VideoError, ConfigError."""
+        if target.exists() and target.samefile(self.path):
+            raise ConfigError(f"{target}: is the video itself; name another file for the preview")
         found = self.analyse(pictures=self._pictures() if frames else None)
         if frames:
             self._put(found, frames)
@@ -95,22 +95,21 @@ def opened(path: Path, settings: Settings, stop: threading.Event, clock: Clock |
     """Look at what `path` is. Raises ConfigError when there is no such file, VideoError when there is nothing to show."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; give the path of a video")
-    clock = clock or SystemClock()
-    limits = settings.run
-    with TemporaryDirectory(prefix="dailies-") as name, Children(Path(name), memory_bytes=limits.child_memory) as children:
-        rules = Rules(work=Path(name), threads=config.cores(), children=children)
-        deadline = Deadline.after(clock, _PROBE_S, stop)
-        deadline = replace(deadline, error=lambda: _too_slow(path, _PROBE_S))
-        media = _readable(path.name, probe(path.name, path, deadline, children=children, header_only=True))
-        limit_s = _BASE_S + _FACTOR * media.duration_s()
-        yield Studio(
-            path,
-            media,
-            settings,
-            rules,
-            replace(Deadline.after(clock, limit_s, stop), error=lambda: _too_slow(path, limit_s)),
-            Path(name),
-        )
+    clock, name = clock or SystemClock(), readable(path.name)
+    memory_bytes = settings.run.child_memory
+    with TemporaryDirectory(prefix="dailies-") as folder, Children(Path(folder), memory_bytes=memory_bytes) as children:
+        room = Path(folder)
+        link = room / "source"
+        link.symlink_to(path.resolve())
+        media = _readable(name, probe(name, link, _limit(name, _PROBE_S, clock, stop), children=children, header_only=True))
+        limit = _limit(name, _BASE_S + _FACTOR * media.duration_s(), clock, stop)
+        rules = Rules(work=room, threads=config.cores(), children=children)
+        yield Studio(name, link, media, settings, rules, limit, room)
+
+
+def _limit(name: str, seconds: float, clock: Clock, stop: threading.Event) -> Deadline:
+    message = f"{name}: took longer than {seconds:.0f} s; try again when the machine has less to do"
+    return replace(Deadline.after(clock, seconds, stop), error=lambda: Transient(message, Category.TIMEOUT))
 
 
 def _readable(name: str, media: Probe) -> Probe:
@@ -122,10 +121,6 @@ def _readable(name: str, media: Probe) -> Probe:
     if media.main_video() is None:
         raise VideoError(f"{name}: its pictures cannot be read; export it again", Category.DAMAGED)
     return media
-
-
-def _too_slow(path: Path, limit_s: float) -> Transient:
-    return Transient(f"{path.name}: took longer than {limit_s:.0f} s; try again when the machine has less to do", Category.TIMEOUT)
 
 
 def write(target: Path, content: bytes) -> None:

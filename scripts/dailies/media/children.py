@@ -73,6 +73,7 @@ class Children:
         self._memory_bytes = memory_bytes
         self._idle: list[_Child] = []
         self._lock = threading.Lock()
+        self._is_closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -87,8 +88,8 @@ class Children:
         error or Interrupted; after any of the last three the child has ended.
         """
         deadline.check()
-        child = self._take(name)
         line = Question(task=task).model_dump_json().encode()
+        child = self._take(name)
         answered = child.talk.ask(line, deadline, memory_bytes=self._memory_bytes)
         if isinstance(answered, Completed):
             raise died(name, answered)
@@ -99,8 +100,9 @@ class Children:
         return found.model_validate_json(answer.done or "")
 
     def close(self) -> None:
-        """End the children that are idle; one that is at work is ended by whoever asked it."""
+        """End the children that are idle; one that is at work ends with its work."""
         with self._lock:
+            self._is_closed = True
             idle, self._idle = self._idle, []
         for child in idle:
             child.talk.end()
@@ -123,7 +125,10 @@ class Children:
 
     def _give_back(self, child: _Child) -> None:
         with self._lock:
-            self._idle.append(child)
+            if not self._is_closed:
+                self._idle.append(child)
+                return
+        child.talk.end()
 
 
 def died(name: str, child: Completed) -> Transient:

@@ -286,7 +286,7 @@ def _fitted(pictures: Any, clip: Clip, shape: _Shape) -> Any:
         shown = shown.filter("zscale", p="bt709").filter("tonemap", "hable", desat="0")
         shown = shown.filter("zscale", t="bt709", m="bt709", r="limited")
     else:
-        shown = shown.filter("scale", shape.width, shape.height, flags="bilinear")
+        shown = shown.filter("scale", shape.width, shape.height, flags="bilinear", out_range="limited")
     return shown.filter("setsar", 1).filter("format", "yuv420p")
 
 

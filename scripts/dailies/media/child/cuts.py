@@ -9,7 +9,7 @@ from dailies.media.child.measures import Picture, change
 SIDE: Final = 80  # pixels: cuts are seen on very small pictures
 LEAD_S: Final = 0.3  # after a cut that may lie before what was looked at
 CLEAN_S: Final = 1.0  # a clip's first second is one shot
-_THRESHOLD: Final = 12.0  # grey levels, about half of what PySceneDetect and scdet take: what is doubtful counts as a cut here
+THRESHOLD: Final = 12.0  # grey levels, about half of what PySceneDetect and scdet take: what is doubtful counts as a cut here
 
 
 @dataclass
@@ -28,7 +28,7 @@ class CutFinder:
         now = change(self._last, picture)
         jump = min(now, abs(now - self._change))
         self._last, self._change = picture, now
-        return jump > _THRESHOLD
+        return jump > THRESHOLD
 
 
 def clear_start(t_s: float, cuts: Sequence[float], need_s: float) -> float:

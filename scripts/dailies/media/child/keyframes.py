@@ -1,22 +1,28 @@
 """Looking at a few keyframes of a long video, and closer at those that were chosen."""
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dailies.media.analysis import Wanted
-from dailies.media.child import cuts, measures, phash
+from dailies.media.analysis import Gate, Wanted
+from dailies.media.child import cuts, measures, moments, phash
 from dailies.media.child.cuts import CutFinder
 from dailies.media.child.film import Film, Table
 from dailies.media.child.frame import SMALL, Frame
-from dailies.media.child.moments import Settled
+from dailies.media.child.measures import Picture
+from dailies.media.child.moments import Look, Settled
 from dailies.media.child.sight import Sample, Sight, settled
 
 SOUND_S: Final = 1.5  # listened to from a candidate on
 _USUAL_SPREAD: Final = 0.1  # coefficient of variation of sizes below which they say nothing: constant bit rate
 _PRIOR_S: Final = 3.0
+_JUMP: Final = 0.8  # of all change in a burst
+_WATCH_S: Final = 0.2
+_STILL_CLIP: Final = 0.25  # grey levels that a still may seem to change by over seconds
 Positions = NDArray[np.int64]  # in the table
 
 
@@ -80,32 +86,74 @@ def _sample(film: Film, stamp: int | None, frames: Sequence[Frame], loudness: fl
     first = measures.blocks(small)
     last = measures.blocks(frames[-1].picture(SMALL, film.aspect)) if len(frames) > 1 else None
     moved = measures.motion(first, last) if last is not None else None
+    if moved is not None and moved > cuts.THRESHOLD and _jumps([frame.picture(cuts.SIDE, film.aspect) for frame in frames]):
+        moved = None  # another shot: that is no motion
     return Sample(frames[0].t_s, stamp, tile, small, first, measures.look(small, moved), loudness)
 
 
+def _jumps(pictures: Sequence[Picture]) -> bool:
+    """Whether nearly all of the change is between two of them."""
+    changes = [measures.change(one, other) for one, other in itertools.pairwise(pictures)]
+    return max(changes) > _JUMP * sum(changes)
+
+
+class _Watched:
+    """What a clip would show, from a picture every 0.2 s."""
+
+    def __init__(self) -> None:
+        self._first: Picture | None = None
+        self._looks: list[Look] = []
+        self._next_s = 0.0
+
+    def take(self, t_s: float, picture: Picture) -> None:
+        if t_s < self._next_s:
+            return
+        self._next_s = t_s + _WATCH_S
+        self._first = picture if self._first is None else self._first
+        # against the first one: over seconds even slow motion adds up, and the flicker of a still does not
+        self._looks.append(measures.look(picture, measures.change(self._first, picture)))
+
+    def gate(self) -> Gate | None:
+        if not self._looks:
+            return None
+        looks = sorted(self._looks, key=lambda one: one.dark)
+        typical = looks[len(looks) // 4]
+        moved = max(one.motion or 0.0 for one in looks)
+        return moments.gate(replace(typical, motion=moved if len(looks) > 2 else None), at=0.5, lively=4 * _STILL_CLIP)
+
+
 def _look_closer(film: Film, sample: Sample, wanted: Wanted, duration_s: float) -> Settled | None:
-    """Decode from the keyframe to the end of the clip: where are cuts?
+    """Decode from the keyframe to the end of the clip: where are cuts, and what is shown?
 
     First only the pictures that others are made from, about half the work: where these differ little there is no cut.
     """
     lead_s = cuts.LEAD_S if sample.t_s > 1.5 / film.fps else 0.0  # before the very first picture there is no shot
     wish = sample.t_s + lead_s
-    length_s = max(min(cuts.CLEAN_S, wanted.clip_length), wanted.clip_length)
-    changes = CutFinder()
-    for frame in film.pictures(sample.stamp, min(wish + length_s, duration_s), references_only=True):
-        if changes.is_cut(frame.picture(cuts.SIDE, film.aspect)):
+    changes, watched = CutFinder(), _Watched()
+    for frame in film.pictures(sample.stamp, min(wish + _seen_s(wanted), duration_s), references_only=True):
+        picture = frame.picture(cuts.SIDE, film.aspect)
+        if changes.is_cut(picture):
             return _look_at_each(film, sample, wanted, wish, duration_s)
-    return settled(wish, wish, [], sample.t_s, wanted)
+        if frame.t_s >= wish:
+            watched.take(frame.t_s, picture)
+    return settled(wish, wish, [], sample.t_s, wanted, watched.gate())
+
+
+def _seen_s(wanted: Wanted) -> float:
+    return max(cuts.CLEAN_S, wanted.clip_length)
 
 
 def _look_at_each(film: Film, sample: Sample, wanted: Wanted, wish: float, duration_s: float) -> Settled | None:
-    need_s = min(cuts.CLEAN_S, wanted.clip_length)
-    finder, found, start = CutFinder(), list[float](), wish
+    finder, watched, found, start = CutFinder(), _Watched(), list[float](), wish
     limit_s = wish + 2 * wanted.clip_length + 1
     for frame in film.pictures(sample.stamp, min(limit_s, duration_s)):
-        if finder.is_cut(frame.picture(cuts.SIDE, film.aspect)):
+        picture = frame.picture(cuts.SIDE, film.aspect)
+        if finder.is_cut(picture):
             found.append(frame.t_s)
-            start = cuts.clear_start(wish, found, need_s)
-        if frame.t_s >= start + max(need_s, wanted.clip_length):
+            moved = cuts.clear_start(wish, found, min(cuts.CLEAN_S, wanted.clip_length))
+            start, watched = moved, watched if moved == start else _Watched()
+        if frame.t_s >= start + _seen_s(wanted):
             break
-    return settled(wish, start, found, sample.t_s, wanted)
+        if frame.t_s >= start:
+            watched.take(frame.t_s, picture)
+    return settled(wish, start, found, sample.t_s, wanted, watched.gate())

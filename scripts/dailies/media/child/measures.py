@@ -3,11 +3,12 @@
 A picture is uint8 [3, height, width]: Y, Cb, Cr, full range (JFIF).
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dailies.media.child.moments import Look
 
 Picture = NDArray[np.uint8]
 Plane = NDArray[np.float32]
@@ -18,22 +19,6 @@ _SKIN_CB: Final = (77, 127)
 _SKIN_CR: Final = (133, 173)
 _SKIN_Y: Final = 40
 _MODE_WIDTH: Final = 6  # grey levels to each side of the most frequent one that count as one plain background
-
-
-@dataclass(frozen=True)
-class Look:
-    """Raw numbers of one moment; grey levels 0 to 255, shares 0 to 1. `motion` None: there was one picture only."""
-
-    brightness: float
-    dark: float  # 95th percentile
-    light: float  # 5th percentile
-    contrast: float  # standard deviation
-    motion: float | None
-    entropy: float  # bits a pixel
-    sharpness: float
-    skin: float
-    colour: float
-    plain: float  # share of the most frequent grey
 
 
 def blocks(picture: Picture) -> Plane:

@@ -14,7 +14,27 @@ _FLOORS: Final = {Factor.PEOPLE: 0.01, Factor.MOTION: 0.4, Factor.AUDIO: -60.0, 
 _TOO_MUCH_SKIN: Final = 0.8  # a wall, sand or wood fills the picture
 _SPREAD: Final = 0.7  # of the film that the clips should cover
 _SPREAD_BONUS: Final = 0.25  # of its score, for a moment far from those chosen
+_GOOD: Final = 0.4  # of the moments, the best: the others are taken only when these do not suffice
+_ROUNDING_S: Final = 0.001
+_STILL: Final = 0.05  # grey levels of motion
+_STILL_AMONG: Final = 0.25
 _HARD: Final = frozenset({Gate.BLACK, Gate.WHITE, Gate.FLAT})
+
+
+@dataclass(frozen=True)
+class Look:
+    """What pictures say of a moment; grey levels 0 to 255, shares 0 to 1. `motion` None: there was one picture only."""
+
+    brightness: float
+    dark: float  # 95th percentile
+    light: float  # 5th percentile
+    contrast: float  # standard deviation
+    motion: float | None
+    entropy: float  # bits a pixel
+    sharpness: float
+    skin: float
+    colour: float
+    plain: float  # share of the most frequent grey
 
 
 @dataclass(frozen=True)
@@ -78,6 +98,7 @@ class Settled:
 
     start_s: float
     shot: Shot
+    gate: Gate | None = None  # of what is shown from there on, which may be another shot than the moment's own
 
 
 @dataclass(frozen=True)
@@ -108,46 +129,59 @@ class Chooser:
     def choose(self) -> Choice:
         self._chosen: dict[int, Settled] = {}
         self._gates: dict[int, Gate] = {}
+        self._seen: dict[int, Settled | None] = {}
         apart = max(self.length_s, (self.last_s - self.first_s) / (2 * self.count))
         plain = [index for index, one in enumerate(self.candidates) if one.gate is None]
+        good = sorted(plain, key=lambda index: -self.candidates[index].score)[: max(2 * self.count, round(_GOOD * len(plain)))]
         soft = [index for index, one in enumerate(self.candidates) if one.gate not in _HARD]
+        half = (self.count + 1) // 2
         rounds = (
-            (plain, apart, self.least_difference),
-            (plain, self.length_s, self.least_difference),
-            (soft, self.length_s, self.least_difference),
-            (plain, self.length_s, 0.0),
-            (soft, self.length_s, 0.0),
+            # the best ones, if need be close together, before dull ones for the sake of distance
+            (good, apart, self.least_difference, self.count),
+            (good, self.length_s, self.least_difference, self.count),
+            (plain, apart, self.least_difference, self.count),
+            (plain, self.length_s, self.least_difference, self.count),
+            # better fewer clips than poor ones: what is blurred, frozen or said twice only makes a preview half full
+            (soft, self.length_s, self.least_difference, half),
+            (plain, self.length_s, 0.0, half),
+            (soft, self.length_s, 0.0, half),
         )
-        for number, (pool, gap, difference) in enumerate(rounds):
-            # better fewer clips than poor ones: what is blurred, frozen or said twice fills only a preview that is not half full
-            wanted = self.count if number < 2 else (self.count + 1) // 2
-            self._take(pool, gap, difference, wanted)
+        for pool, gap, difference, wanted in rounds:
+            self._take(pool, gap, difference, wanted, is_soft=pool is soft)
         self._widen(plain)
         return Choice(tuple(self._clips()), tuple(self._shots()), self._gates)
 
-    def _take(self, pool: Sequence[int], gap: float, difference: float, wanted: int) -> None:
-        left = [index for index in pool if index not in self._chosen and self._gates.get(index) is not Gate.CUTS]
+    def _take(self, pool: Sequence[int], gap: float, difference: float, wanted: int, *, is_soft: bool) -> None:
+        left = [index for index in pool if index not in self._chosen]
         while left and len(self._chosen) < wanted:
             best = max(left, key=lambda index: (self._gain(index), -index))
             left.remove(best)
-            self._try(best, gap, difference)
+            self._try(best, gap, difference, is_soft=is_soft)
 
-    def _try(self, index: int, gap: float, difference: float) -> bool:
-        if any(abs(self.candidates[index].t_s - one.start_s) < gap for one in self._chosen.values()):
+    def _try(self, index: int, gap: float, difference: float, *, is_soft: bool) -> bool:
+        """Take the moment unless something speaks against it."""
+        starts = [one.start_s for one in self._chosen.values()]
+        if any(abs(self.candidates[index].t_s - start) < gap for start in starts):
             return False
         if any(self.unlike(index, other) < difference for other in self._chosen):
             self._gates.setdefault(index, Gate.NEAR_EQUAL)
             return False
-        settled = self.settle(index)
-        if settled is None:
-            self._gates[index] = Gate.CUTS
+        settled = self._settled(index)
+        against = Gate.CUTS if settled is None else settled.gate
+        if settled is None or against in _HARD or (against and not is_soft):
+            self._gates[index] = against or Gate.CUTS
             return False
-        others = [one.start_s for one in self._chosen.values()]
-        if settled.start_s + self.length_s > self.last_s + 0.001 or any(abs(settled.start_s - one) < gap for one in others):
+        is_inside = self.first_s - _ROUNDING_S <= settled.start_s <= self.last_s - self.length_s + _ROUNDING_S
+        if not is_inside or any(abs(settled.start_s - start) < gap for start in starts):
             return False
         self._gates.pop(index, None)
         self._chosen[index] = settled
         return True
+
+    def _settled(self, index: int) -> Settled | None:
+        if index not in self._seen:
+            self._seen[index] = self.settle(index)
+        return self._seen[index]
 
     def _gain(self, index: int) -> float:
         one = self.candidates[index]
@@ -170,7 +204,7 @@ class Chooser:
         weakest = min((index for index in self._chosen if index not in ends), key=lambda index: self.candidates[index].score)
         dropped = self._chosen.pop(weakest)
         for index in sorted(outside, key=lambda index: -self.candidates[index].score):
-            if self._gates.get(index) is not Gate.CUTS and self._try(index, self.length_s, self.least_difference):
+            if self._try(index, self.length_s, self.least_difference, is_soft=False):
                 return
         self._chosen[weakest] = dropped
 
@@ -193,31 +227,31 @@ class Chooser:
 
 
 def gate(  # noqa: PLR0911 -- one line a reason
-    *,
-    dark: float,
-    light: float,
-    contrast: float,
-    motion: float | None,
-    sharpness: float,
-    usual_sharpness: float,
-    plain: float,
-    at: float,
+    look: Look, *, at: float, usual_sharpness: float = 0.0, lively: float = 0.0
 ) -> Gate | None:
-    """What speaks against a moment. Grey levels; `at` is where in the film it stands, 0 to 1."""
-    if dark < 28:
+    """What speaks against a moment. `at` is where in the film it stands, 0 to 1; `usual_sharpness` is the film's median, `lively`
+    the motion that a quarter of its moments exceed."""
+    if look.dark < 28:
         return Gate.BLACK
-    if light > 215:
+    if look.light > 215:
         return Gate.WHITE
-    if contrast < 6:
+    if look.contrast < 6:
         return Gate.FLAT
-    if plain > 0.75 and (at < 0.1 or at > 0.88):  # letters on a plain ground, where films have them
+    if look.plain > 0.75 and (at < 0.1 or at > 0.88):  # letters on a plain ground, where films have them
         return Gate.TITLES
-    if motion is not None and motion < 0.12:
+    # what compression makes of a still is little beside a lively film; in a calm one only what does not change at all is frozen
+    if look.motion is not None and look.motion < max(_STILL, min(_STILL_AMONG, lively / 4)):
         return Gate.FROZEN
-    if sharpness < 0.2 * usual_sharpness:
+    if look.sharpness < 0.2 * usual_sharpness:
         return Gate.BLURRED
     return None
 
 
 def usual(values: Sequence[float]) -> float:
     return statistics.median(values) if values else 0.0
+
+
+def lively(values: Sequence[float | None]) -> float:
+    """What a quarter of them exceed; 0 where too few are known."""
+    known = [value for value in values if value is not None]
+    return statistics.quantiles(known, n=4)[2] if len(known) > 3 else 0.0

@@ -74,6 +74,7 @@ def _sight(film: Film, table: Table, duration_s: float, wanted: Wanted, span: tu
 
 def _raw(sight: Sight) -> list[Raw]:
     usual_sharpness = moments.usual([one.look.sharpness for one in sight.samples])
+    lively = moments.lively([one.look.motion for one in sight.samples])
     return [
         Raw(
             t_s=one.t_s,
@@ -82,24 +83,15 @@ def _raw(sight: Sight) -> list[Raw]:
             audio=one.loudness,
             complexity=one.look.entropy + one.look.sharpness / max(usual_sharpness, 1.0),
             colour=one.look.colour,
-            gate=moments.gate(
-                dark=one.look.dark,
-                light=one.look.light,
-                contrast=one.look.contrast,
-                motion=one.look.motion,
-                sharpness=one.look.sharpness,
-                usual_sharpness=usual_sharpness,
-                plain=one.look.plain,
-                at=one.t_s / max(sight.duration_s, 0.001),
-            ),
+            gate=moments.gate(one.look, at=one.t_s / max(sight.duration_s, 0.001), usual_sharpness=usual_sharpness, lively=lively),
         )
         for one in sight.samples
     ]
 
 
 def _choose(sight: Sight, ranked: Sequence[Candidate], wanted: Wanted, first_s: float, last_s: float) -> Choice:
-    if sight.duration_s <= wanted.clips * wanted.clip_length:
-        return Choice((Clip(start_s=0.0, length_s=round(sight.duration_s, 3), why="whole"),), sight.shots or (), {})
+    if last_s - first_s <= wanted.clips * wanted.clip_length:
+        return Choice((Clip(start_s=round(first_s, 3), length_s=round(last_s - first_s, 3), why="whole"),), sight.shots or (), {})
     planes = [one.blocks for one in sight.samples]
 
     def unlike(one: int, other: int) -> float:

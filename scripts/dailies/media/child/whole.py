@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dailies.media.analysis import Wanted
-from dailies.media.child import cuts, measures, phash
+from dailies.media.child import cuts, measures, moments, phash
 from dailies.media.child.cuts import CutFinder
 from dailies.media.child.film import Film
 from dailies.media.child.frame import SMALL
-from dailies.media.child.measures import Look, Picture, Plane
-from dailies.media.child.moments import Settled
+from dailies.media.child.measures import Picture, Plane
+from dailies.media.child.moments import Look, Settled
 from dailies.media.child.sight import Sample, Sight, settled
 from dailies.model import Shot
 
@@ -57,7 +57,9 @@ def look_at_all(film: Film, duration_s: float, wanted: Wanted, span: tuple[float
 
     def settle(index: int) -> Settled | None:
         start = cuts.clear_start(samples[index].t_s, found, min(cuts.CLEAN_S, wanted.clip_length))
-        return settled(samples[index].t_s, start, found, max([0.0, *(cut for cut in found if cut <= start)]), wanted)
+        shown = _mean(seen, start, wanted.clip_length)
+        gate = moments.gate(shown, at=0.5) if shown and start != samples[index].t_s else None  # else it has been judged before
+        return settled(samples[index].t_s, start, found, max([0.0, *(cut for cut in found if cut <= start)]), wanted, gate)
 
     return Sight(duration_s, samples, others, settle, lumas, shots)
 
@@ -70,13 +72,21 @@ def _window(
 ) -> Sample:
     """A moment by all that was seen from there to the end of its clip."""
     t_s, large, small = tile
-    inside = [one for one in seen if t_s <= one[0] < t_s + length_s]
-    looks = [one[1] for one in inside]
-    moved = [one.motion for one in looks if one.motion is not None]
     heard = loud[int(t_s / _STEP_S) : max(int(t_s / _STEP_S) + 1, int((t_s + length_s) / _STEP_S))] if loud is not None else ()
-    mean = replace(
+    power = float(np.mean(10 ** (np.asarray(heard) / 10))) if len(heard) else None
+    loudness = 10 * float(np.log10(power + 1e-12)) if power is not None else None
+    look, plane = next((one[1], one[2]) for one in seen if one[0] >= t_s)
+    return Sample(t_s, None, large, small, plane, _mean(seen, t_s, length_s) or look, loudness)
+
+
+def _mean(seen: Sequence[tuple[float, Look, Plane]], t_s: float, length_s: float) -> Look | None:
+    """What is shown from there on for that long; as dark, light or plain as the worst fifth of it."""
+    looks = [look for at, look, _ in seen if t_s <= at < t_s + length_s]
+    if not looks:
+        return None
+    moved = [one.motion for one in looks if one.motion is not None]
+    return replace(
         looks[0],
-        # a moment is as dark, light or plain as the worst fifth of it
         dark=float(np.percentile([one.dark for one in looks], 20)),
         light=float(np.percentile([one.light for one in looks], 80)),
         contrast=float(np.percentile([one.contrast for one in looks], 20)),
@@ -86,8 +96,6 @@ def _window(
         skin=float(np.mean([one.skin for one in looks])),
         colour=float(np.mean([one.colour for one in looks])),
     )
-    power = float(np.mean(10 ** (np.asarray(heard) / 10))) if len(heard) else None
-    return Sample(t_s, None, large, small, inside[0][2], mean, 10 * float(np.log10(power + 1e-12)) if power is not None else None)
 
 
 def _shots(found: Sequence[float], duration_s: float) -> tuple[Shot, ...]:
