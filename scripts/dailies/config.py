@@ -108,7 +108,7 @@ class PreviewSettings(Section):
 
 class Similar(Section):
     distance: int = Field(
-        10, ge=0, le=24, description="bits of 64 in which the fingerprints of videos that look alike may differ (docs/media.md)"
+        12, ge=0, le=24, description="bits of 64 in which the fingerprints of videos that look alike may differ (docs/media.md)"
     )
     tolerance: Duration = Field(3.0, description="by which their durations may differ", json_schema_extra={"unit": "duration"})
     action: Literal["warn", "duplicate", "ignore"] = Field(

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,8 +80,13 @@ class Index:
     states: dict[str, State] = field(default_factory=dict)
     fingerprints: Fingerprints = field(default_factory=Fingerprints)
     _keys: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # one thread saves while another asks
 
     def put(self, video: Video) -> None:
+        with self._lock:
+            self._put(video)
+
+    def _put(self, video: Video) -> None:
         self._forget(video.id)
         if video.deleted_at is not None:
             return
@@ -99,16 +105,18 @@ class Index:
 
     def holder_of(self, sha256: str, besides: str) -> str | None:
         """The video that these bytes belong to: one that is done or on its way, the finished one first (design, rule 12)."""
-        candidates = self.by_sha256.get(sha256, set()) - {besides} if sha256 else set()
-        in_use = [video_id for video_id in candidates if self.states.get(video_id) in _IN_USE]
+        with self._lock:
+            candidates = self.by_sha256.get(sha256, set()) - {besides} if sha256 else set()
+            in_use = [video_id for video_id in candidates if self.states.get(video_id) in _IN_USE]
         return min(in_use, key=lambda video_id: (self.states[video_id] is not State.DONE, video_id), default=None)
 
     def similar_to(self, video: Video, *, distance: int, tolerance_s: float) -> str | None:
         """The video in use that looks most like this one: copies of it re-encoded, scaled or a little cut."""
         if video.file is None or video.file.phash is None or video.media is None:
             return None
-        alike = self.fingerprints.near(video.file.phash, video.media.duration_s, distance=distance, tolerance_s=tolerance_s)
-        return next((found for _, found in alike if found != video.id and self.states.get(found) in _IN_USE), None)
+        with self._lock:
+            alike = self.fingerprints.near(video.file.phash, video.media.duration_s, distance=distance, tolerance_s=tolerance_s)
+            return next((found for _, found in alike if found != video.id and self.states.get(found) in _IN_USE), None)
 
 
 class Database:

@@ -118,6 +118,8 @@ def after_optional_failure(video: Video, step: StepName, duration_s: float, mess
     """A preview that failed is a warning; so is anything that keeps a published video from having one."""
     failed = StepRecord(status=StepStatus.FAILED, duration_s=round(duration_s, 3), at=timestamp(now), error=message)
     video = video.with_step(step, failed).with_warning(f"{step}: {message}")
+    if step is StepName.ANALYSE:  # what an earlier look found is kept nowhere any more
+        video = video.with_(images={}, markers=())
     is_before_preview = step in {StepName.FETCH, StepName.INSPECT, StepName.CONVERT}
     return video.with_step(StepName.PREVIEW, failed) if is_before_preview else video
 
@@ -129,6 +131,8 @@ def finished(video: Video) -> Video:
 def retried(video: Video) -> Video:
     """By hand: everything that failed is forgotten, what was completed stays; the larger epoch wins a merge."""
     kept = {name: record for name, record in video.steps.items() if video.has_completed(name)}
+    if video.state is State.DUPLICATE:
+        video, kept = _uncompared(video), {name: record for name, record in kept.items() if name is not StepName.ANALYSE}
     return video.with_(
         state=State.QUEUED,
         epoch=video.epoch + 1,
@@ -161,4 +165,10 @@ def is_orphaned_duplicate(video: Video, states: dict[str, State]) -> bool:
 
 def freed_duplicate(video: Video) -> Video:
     """Inspected anew, so that of several freed at once one is the original of the others."""
-    return video.with_(state=State.QUEUED, duplicate_of=None, media=None)
+    return _uncompared(video).with_(state=State.QUEUED, duplicate_of=None, media=None)
+
+
+def _uncompared(video: Video) -> Video:
+    """As if it had never been looked at: it may look like another by now."""
+    steps = {name: record for name, record in video.steps.items() if name is not StepName.ANALYSE}
+    return video.with_(steps=steps, similar_to=None)

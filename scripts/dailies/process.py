@@ -162,6 +162,10 @@ class Conversation:
     def pid(self) -> int:
         return self._child.pid
 
+    @property
+    def has_ended(self) -> bool:
+        return _has_ended(self._child)
+
     def ask(self, question: bytes, deadline: Deadline, *, memory_bytes: int) -> bytes | Completed:
         """Its answer, or how it ended instead; one that takes more memory than allowed is ended.
 

@@ -19,7 +19,7 @@ from dailies.errors import Category, Transient
 from dailies.hosts import Asset, Host, Receipt
 from dailies.media import analysis, render, scenes
 from dailies.media import probe as probing
-from dailies.media.analysis import Analysis
+from dailies.media.analysis import Analysis, Pace
 from dailies.media.probe import Probe
 from dailies.media.recipes import Look
 from dailies.model import Clip, Kind, MediaFile, Part, Preview, State, StepName, StepStatus, Upload, UploadStatus, Video
@@ -164,12 +164,17 @@ def needs_publishing(video: Video, kit: Kit) -> bool:
     return not any(on) if kit.settings.publish.strategy == "fallback" else not all(on)
 
 
-def _lacks_preview(video: Video, kit: Kit) -> bool:
+def _lacks(video: Video, kit: Kit, kind: Kind) -> bool:
     """Whether a preview host still waits for the preview or the pictures, and none of their steps has failed."""
-    if any(_has_failed(video, step) for step in (StepName.PREVIEW, StepName.PUBLISH_PREVIEW)):
+    if not _is_shown(video) or any(_has_failed(video, step) for step in (StepName.PREVIEW, StepName.PUBLISH_PREVIEW)):
         return False
-    kinds = [Kind.PREVIEW, *([Kind.IMAGE] if video.images else [])]
-    return _is_shown(video) and not all(video.is_on(name, kind) for name in kit.settings.publish.preview_hosts for kind in kinds)
+    return not all(video.is_on(name, kind) for name in kit.settings.publish.preview_hosts)
+
+
+def _lacks_pictures(video: Video, kit: Kit) -> bool:
+    """Also where nobody has looked for any yet; what could not be looked at has none."""
+    is_without = video.has_completed(StepName.ANALYSE) and not video.images
+    return not is_without and not _has_failed(video, StepName.ANALYSE) and _lacks(video, kit, Kind.IMAGE)
 
 
 def _is_shown(video: Video) -> bool:
@@ -181,15 +186,20 @@ def _has(path: Path, size_bytes: int) -> bool:
 
 
 def needs_preview(video: Video, job: Job) -> bool:
-    return _lacks_preview(video, job.kit) and not job.has(job.folder.preview, video.preview)
+    return _lacks(video, job.kit, Kind.PREVIEW) and not job.has(job.folder.preview, video.preview)
 
 
 def needs_analysis(video: Video, job: Job) -> bool:
     """Before it is published, as it may look like another; and for the preview and the pictures."""
-    if not _is_shown(video) or _has_failed(video, StepName.ANALYSE) or job.kept(video) is not None:
+    if not _is_shown(video) or _has_failed(video, StepName.ANALYSE):
         return False
-    is_known = video.file is not None and video.has_completed(StepName.ANALYSE)
-    return _lacks_preview(video, job.kit) or (needs_publishing(video, job.kit) and not is_known)
+    if not video.has_completed(StepName.ANALYSE):
+        return needs_publishing(video, job.kit) or _lacks_pictures(video, job.kit)
+    return (needs_preview(video, job) or _lacks_pictures(video, job.kit)) and job.kept(video) is None
+
+
+def needs_publish_preview(video: Video, job: Job) -> bool:
+    return _lacks(video, job.kit, Kind.PREVIEW) or (bool(video.images) and _lacks_pictures(video, job.kit))
 
 
 def needs_convert(video: Video, job: Job) -> bool:
@@ -242,31 +252,38 @@ def convert(video: Video, job: Job) -> Video:
     size = temporary.stat().st_size
     temporary.replace(job.folder.output)
     job.trusted[job.folder.output] = True
-    return video.with_(file=MediaFile(name=f"{video.id}.mp4", size_bytes=size, sha256=digest))
+    phash = video.file.phash if video.file and video.file.sha256 == digest else None
+    return video.with_(file=MediaFile(name=f"{video.id}.mp4", size_bytes=size, sha256=digest, phash=phash))
 
 
 def analyse(video: Video, job: Job) -> Video:
     """One look at the MP4: the moments worth showing, the pictures, the fingerprint, and whether another video looks like it."""
     assert video.file is not None, "convert comes first"
     assert video.media is not None, "inspect comes first"
+    kept = job.kept(video) or _looked_at(video, video.file, job)  # an earlier run may have died between looking and saying so
+    video = video.with_(
+        file=video.file.model_copy(update={"phash": kept.analysis.phash}),
+        media=video.media.model_copy(update={"tags": kept.analysis.tags}),
+        images={part: picture.name for part, picture in kept.pictures.items()},
+        markers=kept.analysis.shots,
+    )
+    return _compared(video, job)
+
+
+def _looked_at(video: Video, file: MediaFile, job: Job) -> Kept:
     settings = job.kit.settings
     temporary = job.folder.tmp / "pictures"
     temporary.mkdir()
-    wanted = analysis.wanted(settings.preview, pictures=temporary, names=f"{video.id}.")
+    is_shown = bool(settings.publish.preview_hosts)  # else nobody is given the pictures
+    wanted = analysis.wanted(settings.preview, pictures=temporary if is_shown else None, names=f"{video.id}.")
     name = video.source.original_name
     found = scenes.analyse(name, job.folder.output, job.deadline, children=job.kit.rules.children, wanted=wanted)
-    pictures = {part: _picture(temporary / file, job) for part, file in found.pictures.items()}
+    pictures = {part: _picture(temporary / picture, job) for part, picture in found.pictures.items()}
     cleanup.drop_folder(job.folder.pictures)
     temporary.replace(job.folder.pictures)
-    kept = Kept(sha256=video.file.sha256, analysis=found, pictures=pictures)
+    kept = Kept(sha256=file.sha256, analysis=found, pictures=pictures)
     atomic.write(job.folder.analysis, kept.model_dump_json().encode())
-    video = video.with_(
-        file=video.file.model_copy(update={"phash": found.phash}),
-        media=video.media.model_copy(update={"tags": found.tags}),
-        images={part: picture.name for part, picture in pictures.items()},
-        markers=found.shots,
-    )
-    return _compared(video, job)
+    return kept
 
 
 def _picture(path: Path, job: Job) -> Picture:
@@ -304,9 +321,11 @@ def publish(video: Video, job: Job) -> Video:
 
 
 def publish_preview(video: Video, job: Job) -> Video:
-    """The preview and the pictures, to each of the preview hosts."""
-    assert video.preview is not None, "preview comes first"
-    preview = {"preview": (job.folder.preview, Asset(video.id, Kind.PREVIEW, ".preview.mp4", video.preview.sha256))}
+    """The preview and the pictures, to each of the preview hosts that lacks them."""
+    preview: dict[str, tuple[Path, Asset]] = {}
+    if _lacks(video, job.kit, Kind.PREVIEW):
+        assert video.preview is not None, "preview comes first"
+        preview["preview"] = (job.folder.preview, Asset(video.id, Kind.PREVIEW, ".preview.mp4", video.preview.sha256))
     kept = job.kept(video)
     pictures = {
         part: (job.folder.pictures / one.name, Asset(video.id, Kind.IMAGE, one.name.removeprefix(video.id), one.sha256))
@@ -378,10 +397,10 @@ def preview(video: Video, job: Job) -> Video:
             video = video.with_warning("preview: no moment stood out; its clips are at even distances")
         clips = _even(media, settings.clips, settings.clip_length)
     temporary = job.folder.tmp / "preview.mp4"
-    gap_s = kept.analysis.keyframe_gap_s if kept else 0.0
+    pace = kept.analysis.pace if kept else Pace()
     look = Look(settings.height, settings.encoder_preset, settings.crf)
     rules = job.kit.rules
-    made = render.preview(name, job.folder.output, temporary, clips, media, look, rules, job.deadline, keyframe_gap_s=gap_s)
+    made = render.preview(name, job.folder.output, temporary, clips, media, look, rules, job.deadline, pace=pace)
     if settings.animation and kept:
         video = _animated(video, temporary, kept, job)
     digest = copying.sha256(temporary, job.deadline)
@@ -431,9 +450,7 @@ STEPS: Final = (
     Step(StepName.ANALYSE, "media", needs_analysis, analyse, is_optional=True),
     Step(StepName.PUBLISH, "transfer", lambda video, job: needs_publishing(video, job.kit), publish),
     Step(StepName.PREVIEW, "media", needs_preview, preview, is_optional=True),
-    Step(
-        StepName.PUBLISH_PREVIEW, "transfer", lambda video, job: _lacks_preview(video, job.kit), publish_preview, is_optional=True
-    ),
+    Step(StepName.PUBLISH_PREVIEW, "transfer", needs_publish_preview, publish_preview, is_optional=True),
     Step(StepName.CLEAN, "transfer", lambda _video, _job: True, clean, is_optional=True),
 )
 

@@ -54,23 +54,32 @@ class Studio:
         go into that folder. Raises VideoError, ConfigError."""
         if target.exists() and target.samefile(self.path):
             raise ConfigError(f"{target}: is the video itself; name another file for the preview")
-        found = self.analyse(pictures=self._pictures() if frames else None)
+        wanted = self.settings.preview
+        found = self._chosen(self._pictures() if frames else None)
         if frames:
             self._put(found, frames)
-        wanted = self.settings.preview
         if not found.clips:
             even = scenes.even_clips(found.duration_s, clips=wanted.clips, length_s=wanted.clip_length)
             found = found.model_copy(update={"clips": even})
         made = self.room / "preview.mp4"
         look = Look(wanted.height, wanted.encoder_preset, wanted.crf)
-        gap_s = found.keyframe_gap_s
-        render.preview(self.name, self.path, made, found.clips, self.media, look, self.rules, self.deadline, keyframe_gap_s=gap_s)
+        render.preview(self.name, self.path, made, found.clips, self.media, look, self.rules, self.deadline, pace=found.pace)
         if target.suffix.lower() == ".webp":
             animated = self.room / "preview.webp"
             render.animation(self.name, made, animated, self.rules, self.deadline)
             made = animated
         write(target, made.read_bytes())
         return found
+
+    def _chosen(self, pictures: Path | None) -> Analysis:
+        """The analysis; one without moments where its decoder died, so that there is a preview all the same."""
+        try:
+            return self.analyse(pictures=pictures)
+        except Transient as error:
+            if error.category is not Category.CRASHED:
+                raise
+            log.warning("%s; the preview shows clips at even distances", error)
+            return Analysis.of_nothing(self.media.duration_s())
 
     def frames(self, folder: Path) -> dict[str, Path]:
         """Cover, sprite sheet, WebVTT and contact sheet into `folder`, by part. Raises VideoError, ConfigError."""

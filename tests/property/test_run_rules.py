@@ -590,7 +590,8 @@ def test_retrying_by_hand_forgets_failures_keeps_what_was_done_and_raises_the_ep
     assert (after.retry_count, after.interruptions, after.interrupted_step) == (0, 0, None)
     assert (after.next_attempt_at, after.last_error) == (None, None)
     assert all(record.status is StepStatus.COMPLETED for record in after.steps.values())
-    assert {name for name in video.steps if video.has_completed(name)} == set(after.steps)
+    again = {StepName.ANALYSE} if state is State.DUPLICATE else set()  # it may look like another by now
+    assert {name for name in video.steps if video.has_completed(name)} - again == set(after.steps)
     assert (after.id, after.source, after.uploads, after.created_at) == (video.id, video.source, video.uploads, video.created_at)
     assert policy.is_open(after)
     assert policy.is_due(after, NOW)

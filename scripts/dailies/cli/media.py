@@ -91,7 +91,7 @@ def analyse(
     with _studio(file, profile=profile, clips=clips, clip_length=clip_length) as studio:
         found = studio.analyse(all_shots=shots)
     if as_json:
-        print_json(found.model_dump(mode="json", exclude={"pictures", "keyframe_gap_s"}))
+        print_json(found.model_dump(mode="json", exclude={"pictures", "pace"}))
     else:
         _show(found)
     if explain:

@@ -91,6 +91,13 @@ class Candidate(Value):
     gate: Gate | None
 
 
+class Pace(Value):
+    """What a preview's making needs to know of a file's packets."""
+
+    keyframe_gap_s: float = 0.0  # the widest: entering the file may decode as much
+    fps: float = 0.0  # at which nearly nothing is lost, where the rate varies; 0: the file's own
+
+
 class Analysis(Value):
     """`shots` are those around the clips, or all on request; `pictures` are the files made, by their part's name."""
 
@@ -102,4 +109,9 @@ class Analysis(Value):
     phash: str | None
     tags: tuple[str, ...]
     pictures: Mapping[str, str] = {}
-    keyframe_gap_s: float = 0.0  # the widest; seeking decodes as much
+    pace: Pace = Pace()
+
+    @classmethod
+    def of_nothing(cls, duration_s: float) -> "Analysis":
+        """Of a video that could not be looked at."""
+        return cls(duration_s=duration_s, shots=(), candidates=(), clips=(), cover_t_s=None, phash=None, tags=())

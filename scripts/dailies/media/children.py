@@ -1,7 +1,7 @@
 """The processes in which media is opened: asked one task at a time, replaced after a few videos, never missed when they die."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
 
@@ -110,13 +110,14 @@ class Children:
     def _take(self, name: str) -> _Child:
         spent: list[_Child] = []
         with self._lock:
+            dead, self._idle = _parted(self._idle, lambda one: one.talk.has_ended)
             able = [child for child in self._idle if child.may_serve(name, self._videos)]
             child = max(able, key=lambda one: name in one.names, default=None)
             if child is not None:
                 self._idle.remove(child)
             else:
                 spent, self._idle = [one for one in self._idle if one not in able], able
-        for one in spent:
+        for one in [*dead, *spent]:
             one.talk.end()
         child = child or _Child(self._work)
         child.names.add(name)
@@ -131,8 +132,16 @@ class Children:
         child.talk.end()
 
 
+def _parted(children: list[_Child], is_first: Callable[[_Child], bool]) -> tuple[list[_Child], list[_Child]]:
+    return [one for one in children if is_first(one)], [one for one in children if not is_first(one)]
+
+
 def died(name: str, child: Completed) -> Transient:
     """A native decoder that crashed, or was killed for its memory: that file's trouble and nobody else's."""
+    if not child.died:
+        return Transient(
+            f"{name}: could not be looked at, which is a bug; please report it ({child.last_words()})", Category.CRASHED
+        )
     return Transient(
         f"{name}: its decoder died ({child.last_words()}); if it does so again, export the file again", Category.CRASHED
     )

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import ffmpeg
 
+from dailies.media.analysis import Pace
 from dailies.media.ffmpeg import FORMATS, PROTOCOLS
 from dailies.media.health import is_readable
 from dailies.media.probe import Probe, Stream
@@ -18,6 +19,7 @@ COPIED_AUDIO: Final = frozenset({"aac", "mp3", "ac3", "eac3", "opus"})
 TEXT_SUBTITLES: Final = frozenset({"subrip", "ass", "ssa", "mov_text", "webvtt", "text"})
 _GLOBAL: Final = ("-nostdin", "-hide_banner", "-v", "level+warning")
 _MAX_PREVIEW_FPS: Final = 30.0
+_STEADY: Final = Pace()
 _FADE_S: Final = 0.03
 _INDEXED: Final = ("mov", "matroska", "avi")
 _EARLY_S: Final = 1.0
@@ -187,34 +189,44 @@ def preview(
     look: Look,
     *,
     threads: int,
-    gap_s: float = 0.0,
+    pace: Pace = _STEADY,
     is_one_pass: bool = False,
 ) -> list[str]:
     """One process: the clips joined, constant frame rate, stereo, SDR; never scaled up. `probe` is of `path`.
 
     Each clip is an input of its own, entered at the keyframe before it; with `is_one_pass` the file is read once, for files whose
-    keyframes are so far apart that each entry would decode most of it. `gap_s` is the widest distance between keyframes.
+    keyframes are so far apart that each entry would decode most of it. `pace` is what its packets say.
     """
-    inputs = _one_reading(path, clips, probe) if is_one_pass else [_entered(path, clip, probe, gap_s) for clip in clips]
-    return _joined(executable, inputs, target, clips, _shape(probe, look), look, threads=threads)
+    inputs = (
+        _one_reading(path, clips, probe) if is_one_pass else [_entered(path, clip, probe, pace.keyframe_gap_s) for clip in clips]
+    )
+    return _joined(executable, inputs, target, clips, _shape(probe, look, pace), look, threads=threads)
 
 
-def piece(executable: str, path: Path, target: Path, clip: Clip, probe: Probe, look: Look, *, gap_s: float = 0.0) -> list[str]:
+def piece(executable: str, path: Path, target: Path, clip: Clip, probe: Probe, look: Look, pace: Pace) -> list[str]:
     """One clip in the preview's size, unspoilt, for `joined_pieces`: of large pictures only one decoder at a time is held."""
-    shape = _shape(probe, look)
-    pictures, sound = _entered(path, clip, probe, gap_s)
-    streams = [_fitted(pictures, clip, shape), *([] if sound is None else [_stereo(sound)])]
+    shape = _shape(probe, look, pace)
+    pictures, sound = _entered(path, clip, probe, pace.keyframe_gap_s)
+    streams = [_fitted(pictures, clip, shape), *([] if sound is None else [_stereo(sound, clip.length_s)])]
     options = {"c:v": "libx264", "preset": "ultrafast", "qp": "0", "c:a": "pcm_s16le"}
     return _compile(ffmpeg.output(*streams, str(target), format="matroska", **options), executable)
 
 
 def joined_pieces(
-    executable: str, pieces: Sequence[Path], target: Path, clips: Sequence[Clip], probe: Probe, look: Look, *, threads: int
+    executable: str,
+    pieces: Sequence[Path],
+    target: Path,
+    clips: Sequence[Clip],
+    probe: Probe,
+    look: Look,
+    pace: Pace,
+    *,
+    threads: int,
 ) -> list[str]:
     """The preview of pieces made before; `probe` is of the whole video."""
     has_sound = probe.main_audio() is not None
     inputs = [(media["v:0"], media["a:0"] if has_sound else None) for media in map(source, pieces)]
-    shape = replace(_shape(probe, look), is_hdr=False)
+    shape = replace(_shape(probe, look, pace), is_hdr=False)
     return _joined(executable, inputs, target, clips, shape, look, threads=threads)
 
 
@@ -236,11 +248,12 @@ class _Shape:
     transfer: str
 
 
-def _shape(probe: Probe, look: Look) -> _Shape:
+def _shape(probe: Probe, look: Look, pace: Pace) -> _Shape:
     video = probe.main_video()
     assert video is not None, "a preview is made of pictures"
     width, height = preview_size(video, look.height)
-    return _Shape(width, height, min(video.fps or 25.0, _MAX_PREVIEW_FPS), video.is_hdr, _TRANSFERS.get(video.color_transfer, ""))
+    fps = min(pace.fps or video.fps or 25.0, _MAX_PREVIEW_FPS)
+    return _Shape(width, height, fps, video.is_hdr, _TRANSFERS.get(video.color_transfer, ""))
 
 
 def _streams(media: Any, probe: Probe) -> tuple[Any, Any]:
@@ -254,15 +267,16 @@ def _entered(path: Path, clip: Clip, probe: Probe, gap_s: float) -> tuple[Any, A
     """A clip as an input of its own."""
     # a container without an index is entered at the keyframe behind what was sought, or at any other: sooner, then cut
     early_s = 0.0 if probe.format.startswith(_INDEXED) else min(clip.start_s, gap_s + _EARLY_S)
+    # pictures that change their size within a clip are scaled, as rebuilding a graph of ten inputs never ends;
     # one thread a decoder: they wait for each other anyway, and each thread holds pictures
     span = {"ss": f"{clip.start_s - early_s:.3f}", "t": f"{early_s + clip.length_s:.3f}"}
-    pictures, sound = _streams(source(path, threads="1", **span), probe)
+    pictures, sound = _streams(source(path, threads="1", reinit_filter="0", **span), probe)
     return _cut(pictures, sound, early_s, clip.length_s) if early_s else (pictures, sound)
 
 
 def _one_reading(path: Path, clips: Sequence[Clip], probe: Probe) -> list[tuple[Any, Any]]:
     """All clips from one input that is decoded from its beginning to the end of the last clip."""
-    pictures, sound = _streams(source(path), probe)
+    pictures, sound = _streams(source(path, reinit_filter="0"), probe)
     seen = pictures.filter_multi_output("split", len(clips))
     heard = sound.filter_multi_output("asplit", len(clips)) if sound is not None else [None] * len(clips)
     return [_cut(seen[number], heard[number], clip.start_s, clip.length_s) for number, clip in enumerate(clips)]
@@ -290,8 +304,11 @@ def _fitted(pictures: Any, clip: Clip, shape: _Shape) -> Any:
     return shown.filter("setsar", 1).filter("format", "yuv420p")
 
 
-def _stereo(sound: Any) -> Any:
-    return sound.filter("aresample", 48000).filter("aformat", channel_layouts="stereo")
+def _stereo(sound: Any, length_s: float) -> Any:
+    """Laid over silence of the clip's length: the sound may end before the pictures, or begin behind them."""
+    silence = ffmpeg.input(f"anullsrc=r=48000:cl=stereo:d={length_s:.3f}", f="lavfi")
+    heard = sound.filter("aresample", "48000", **{"async": "1", "first_pts": "0"}).filter("aformat", channel_layouts="stereo")
+    return ffmpeg.filter([silence, heard], "amix", inputs=2, duration="first", normalize=0, dropout_transition=0)
 
 
 def _joined(
@@ -309,8 +326,7 @@ def _joined(
     for clip, (pictures, sound) in zip(clips, inputs, strict=True):
         parts.append(_fitted(pictures, clip, shape))
         if has_sound:
-            length = f"{clip.length_s:.3f}"
-            whole = _stereo(sound).filter("apad", whole_dur=length).filter("atrim", end=length)
+            whole = _stereo(sound, clip.length_s)
             # a short fade on both sides: no click where two clips meet
             fade = min(_FADE_S, clip.length_s / 4)
             whole = whole.filter("afade", t="in", d=f"{fade:.3f}")

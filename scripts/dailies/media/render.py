@@ -9,6 +9,7 @@ from typing import Final
 from dailies.clock import Deadline
 from dailies.errors import Category, VideoError, Waiting
 from dailies.media import ffmpeg, health, recipes, verify
+from dailies.media.analysis import Pace
 from dailies.media.children import Children, died
 from dailies.media.probe import Probe, probe
 from dailies.model import Clip
@@ -17,6 +18,7 @@ from dailies.process import run
 log = logging.getLogger(__name__)
 
 _LARGE_PIXELS: Final = 1920 * 1200
+_STEADY: Final = Pace()
 _FAR_APART_S: Final = 60.0  # between keyframes: ten entries would decode more than one reading
 
 
@@ -118,7 +120,7 @@ def preview(
     rules: Rules,
     deadline: Deadline,
     *,
-    keyframe_gap_s: float = 0.0,
+    pace: Pace = _STEADY,
 ) -> Probe:
     """Make and check the preview of `path`; returns the preview's own probe. Pieces stand beside `target` meanwhile.
 
@@ -126,12 +128,12 @@ def preview(
     """
     video = media.main_video()
     if video is not None and video.width * video.height > _LARGE_PIXELS and len(clips) > 1:
-        argv = _pieces(name, path, target, clips, media, look, rules, deadline, keyframe_gap_s)
+        argv = _pieces(name, path, target, clips, media, look, rules, deadline, pace)
     else:
-        is_one_pass = keyframe_gap_s > _FAR_APART_S and len(clips) > 1
+        is_one_pass = pace.keyframe_gap_s > _FAR_APART_S and len(clips) > 1
         executable = ffmpeg.executable()
         argv = recipes.preview(
-            executable, path, target, clips, media, look, threads=rules.threads, gap_s=keyframe_gap_s, is_one_pass=is_one_pass
+            executable, path, target, clips, media, look, threads=rules.threads, pace=pace, is_one_pass=is_one_pass
         )
     _made(name, argv, rules, deadline)
     result = probe(name, target, deadline, children=rules.children, header_only=True)
@@ -161,13 +163,13 @@ def _pieces(
     look: recipes.Look,
     rules: Rules,
     deadline: Deadline,
-    gap_s: float,
+    pace: Pace,
 ) -> list[str]:
     """Clip by clip, then the command that joins them: ten decoders of 4K pictures at once would take gigabytes."""
     pieces = [target.with_name(f"{target.stem}-{number:02d}.mkv") for number in range(len(clips))]
     for clip, one in zip(clips, pieces, strict=True):
-        _made(name, recipes.piece(ffmpeg.executable(), path, one, clip, media, look, gap_s=gap_s), rules, deadline)
-    return recipes.joined_pieces(ffmpeg.executable(), pieces, target, clips, media, look, threads=rules.threads)
+        _made(name, recipes.piece(ffmpeg.executable(), path, one, clip, media, look, pace), rules, deadline)
+    return recipes.joined_pieces(ffmpeg.executable(), pieces, target, clips, media, look, pace, threads=rules.threads)
 
 
 def _made(name: str, argv: list[str], rules: Rules, deadline: Deadline) -> None:

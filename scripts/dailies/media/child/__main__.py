@@ -23,13 +23,13 @@ def main() -> None:
     is_busy = threading.Event()
     threading.Thread(target=_listen, args=(tasks, is_busy), daemon=True).start()
     while line := tasks.get():
-        is_busy.set()
         print(_answer(Question.model_validate_json(line)).model_dump_json(), flush=True)
         is_busy.clear()
 
 
 def _listen(tasks: "queue.SimpleQueue[bytes]", is_busy: threading.Event) -> None:
     for line in sys.stdin.buffer:
+        is_busy.set()
         tasks.put(line)
     if is_busy.is_set():
         os._exit(0)  # nobody is there to be answered

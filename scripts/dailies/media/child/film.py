@@ -5,6 +5,7 @@ Times are seconds from the file's start, as players and `ffmpeg -ss` count them;
 
 import contextlib
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from dailies.media.child.frame import Frame, Scaler
 from dailies.media.child.nothing import NoPictures
 from dailies.media.child.tone import transfer_of
+from dailies.media.child.turn import SIDEWAYS, Turn, turn_of
 from dailies.media.ffmpeg import FORMATS, PROTOCOLS
 
 _BURST_S: Final = 0.13  # from the first to the last picture of a burst
@@ -74,7 +76,7 @@ class Film:
         self.fps = float(self.video.average_rate or self.video.guessed_rate or 25)
         width, height = self._decoder.width, self._decoder.height
         pixel = self._decoder.sample_aspect_ratio or Fraction(1)
-        self.rotation = 0  # degrees that pictures are to be turned by, counter-clockwise; known with the first of them
+        self.turn: Turn | None = None  # how pictures are to be shown; known with the first of them
         self.transfer = transfer_of(self._decoder.color_trc)
         self.aspect = Fraction(width, height) * pixel if width and height and pixel > 0 else Fraction(16, 9)
 
@@ -82,7 +84,7 @@ class Film:
     def shown_size(self) -> tuple[int, int]:
         """(width, height) in pixels after rotation."""
         size = (self._decoder.width, self._decoder.height)
-        return (size[1], size[0]) if self.rotation % 180 else size
+        return (size[1], size[0]) if self.turn in SIDEWAYS else size
 
     def __enter__(self) -> Self:
         return self
@@ -114,11 +116,19 @@ class Film:
         return Table(shown, times, np.array(sizes, np.int64), np.array(keys, np.bool_), duration_s)
 
     def _packets(self) -> Iterator[tuple[int, int, bool]]:
-        self._container.seek(0)
+        self._rewind()
         for packet in self._demuxed(self.video):
             stamp = packet.pts if packet.pts is not None else packet.dts
             if stamp is not None:
                 yield stamp, packet.size, packet.is_keyframe
+
+    def _rewind(self) -> None:
+        """To the first packet; some containers know no time before it, others none at all."""
+        start = self._container.start_time
+        for target in (0, start or 0):
+            with contextlib.suppress(av.error.FFmpegError):
+                self._container.seek(target)
+                return
 
     def _demuxed(self, *streams: Any) -> Iterator[Any]:
         """Packets until the end or to where the file is broken."""
@@ -185,7 +195,8 @@ class Film:
             return []
 
     def _timed(self, frames: list[Any]) -> list[Frame]:
-        self.rotation = int(frames[0].rotation) if frames else self.rotation
+        if frames and self.turn is None:
+            self.turn = turn_of(frames[0])
         timed = [
             Frame(seconds, frame, self._scaler, self.transfer)
             for frame in frames
@@ -206,7 +217,7 @@ class Film:
 
     def _pictures(self, stamp: int | None, until_s: float) -> Iterator[Frame]:
         if stamp is None:
-            self._container.seek(0)
+            self._rewind()
             self._decoder.flush_buffers()
         for packet in self._demuxed(self.video) if stamp is None else self._from(stamp, self.video):
             for one in self._timed(self._decoded(packet)):
@@ -215,18 +226,15 @@ class Film:
                 yield one
         yield from self._timed(self._decoded(None))
 
-    def loudness(self, step_s: float, until_s: float) -> NDArray[np.float64]:
-        """dB of each `step_s` of the whole sound; -120 where there is none."""
-        bins = [_Energy() for _ in range(max(1, math.ceil(until_s / step_s)))]
+    def loudness(self, step_s: float) -> dict[int, float]:
+        """dB of each `step_s` of the sound that there is, by its number: a file may claim to last for years."""
+        parts: defaultdict[int, _Energy] = defaultdict(_Energy)
         if self.audio is not None:
-            self._container.seek(0)
+            self._rewind()
             self.audio.codec_context.flush_buffers()
             for packet in self._demuxed(self.audio):
-                index = int(self._time_of(packet) / step_s)
-                if 0 <= index < len(bins):
-                    bins[index].take(packet)
-        found = [one.loudness() for one in bins]
-        return np.array([_SILENCE_DB if value is None else value for value in found])
+                parts[int(self._time_of(packet) / step_s)].take(packet)
+        return {number: level for number, part in parts.items() if (level := part.loudness()) is not None}
 
 
 class _Energy:

@@ -39,7 +39,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Raw:
-    """The raw factors of one moment; `likeness` tells how unlike another moment it is, in grey levels."""
+    """The raw factors of one moment."""
 
     t_s: float
     people: float  # share of skin colours

@@ -1,5 +1,6 @@
 """What the packets of a file say: the probe of media/probe.py, read by PyAV."""
 
+import contextlib
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,8 +96,10 @@ def _look_at_pictures(container: Any, counts: dict[int, _Count]) -> None:
     waiting = {stream.index for stream in container.streams.video}
     for packet in container.demux(video=list(range(len(container.streams.video)))) if waiting else ():
         count = counts[packet.stream.index]
-        if packet.size and not count.decoded:
+        if packet.size:
             _try_decode(packet, count)
+        else:
+            _try_rest(packet, count)
         if count.decoded or count.tries >= DECODE_TRIES or not packet.size:
             waiting.discard(packet.stream.index)
         if not waiting:
@@ -106,7 +109,8 @@ def _look_at_pictures(container: Any, counts: dict[int, _Count]) -> None:
 def _count_packets(container: Any, counts: dict[int, _Count]) -> None:
     for packet in container.demux():
         if packet.size == 0:
-            continue  # the flushing packet at the end
+            _try_rest(packet, counts.setdefault(packet.stream.index, _Count()))
+            continue
         count = counts.setdefault(packet.stream.index, _Count())
         count.packets += 1
         count.corrupt += packet.is_corrupt
@@ -118,14 +122,14 @@ def _count_packets(container: Any, counts: dict[int, _Count]) -> None:
             count.start = start if count.start is None else min(count.start, start)
             count.last = start if count.last is None else max(count.last, start)
             count.end = end if count.end is None else max(count.end, end)
-        if packet.stream.type == "video" and not count.decoded:
+        if packet.stream.type == "video":
             count.leading += not packet.is_keyframe and count.tries == 0
             _try_decode(packet, count)
 
 
 def _try_decode(packet: Any, count: _Count) -> None:
     """Until the first picture: it proves that the decoder knows the stream, and says how it is rotated."""
-    if count.tries >= DECODE_TRIES or (count.tries == 0 and not packet.is_keyframe):
+    if count.decoded or count.tries >= DECODE_TRIES or (count.tries == 0 and not packet.is_keyframe):
         return
     count.tries += 1
     count.decoded = False
@@ -135,6 +139,15 @@ def _try_decode(packet: Any, count: _Count) -> None:
             return
     except av.error.FFmpegError:
         return
+
+
+def _try_rest(packet: Any, count: _Count) -> None:
+    """At the end of a stream so short that its decoder still holds its pictures back."""
+    if count.tries and not count.decoded:
+        with contextlib.suppress(av.error.FFmpegError):
+            for frame in packet.decode():
+                count.decoded, count.rotation = True, int(frame.rotation)
+                return
 
 
 def _stream(stream: Any, count: _Count) -> Stream:

@@ -15,6 +15,9 @@ _MOMENTS: Final = 32  # pictures of the cube, evenly spread over the video
 _TIMES: Final = 3  # lowest frequencies taken along time: higher ones change with every trim
 _SPACE: Final = 6  # … and along both sides
 _BITS: Final = 64
+_LITTLE: Final = 0.01  # of the largest coefficient
+_NOISE: Final = 10.0  # of a coefficient (the DCT is orthonormal): what compression does to one that is nothing
+_LEAST_TELLING: Final = 40  # coefficients that say something: with fewer, too many videos would be near each other
 _LEAST_CONTRAST: Final = 3.0  # grey levels; below it there is nothing to tell apart
 
 Lumas = NDArray[np.float32] | NDArray[np.uint8]
@@ -57,7 +60,10 @@ def fingerprint(times_s: Sequence[float], lumas: Sequence[Lumas], duration_s: fl
     low = np.einsum("at,by,cx,tyx->abc", time, space, space, cube, optimize=True)
     values = np.array([low[at] for at in _order()])
     # what compression changes is not a sign: coefficients near nothing are all on one side
-    bits = values > 0.01 * np.abs(values).max()
+    if np.count_nonzero(np.abs(values) > _NOISE) < _LEAST_TELLING:
+        return None
+    # what compression changes is not a sign: coefficients near nothing are all on one side
+    bits = values > _LITTLE * np.abs(values).max()
     return f"{int(''.join('1' if bit else '0' for bit in bits), 2):016x}"
 
 

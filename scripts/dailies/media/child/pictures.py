@@ -13,6 +13,7 @@ import numpy as np
 from dailies.media.analysis import Wanted
 from dailies.media.child.film import Film, Table
 from dailies.media.child.measures import Picture
+from dailies.media.child.turn import turned
 
 COVER_SIDE: Final = 1280  # pixels at most, the longer one
 _SHEET: Final = 20  # pictures of a contact sheet
@@ -40,15 +41,15 @@ def make(
     if wanted.pictures is None or not tiles or cover_t_s is None:
         return {}
     folder, names = Path(wanted.pictures), wanted.names
-    large = [(t_s, _turned(film, tile)) for t_s, tile, _ in tiles]
-    small = [(t_s, _turned(film, tile)) for t_s, _, tile in tiles]
+    large = [(t_s, turned(tile, film.turn)) for t_s, tile, _ in tiles]
+    small = [(t_s, turned(tile, film.turn)) for t_s, _, tile in tiles]
     made = {
         "cover": f"{names}cover.{wanted.cover_format}",
         "sprite": f"{names}sprite.jpg",
         "sprite_vtt": f"{names}sprite.vtt",
         "contact": f"{names}contact.jpg",
     }
-    cover = _turned(film, _at(film, table, cover_t_s))
+    cover = turned(_at(film, table, cover_t_s), film.turn)
     (folder / made["cover"]).write_bytes(encoded(cover, wanted.cover_format))
     columns = math.ceil(math.sqrt(len(small)))
     (folder / made["sprite"]).write_bytes(encoded(_sheet([tile for _, tile in small], columns, 0), "jpg"))
@@ -57,10 +58,6 @@ def make(
     )
     (folder / made["contact"]).write_bytes(encoded(_contact(large), "jpg"))
     return made
-
-
-def _turned(film: Film, picture: Picture) -> Picture:
-    return np.rot90(picture, film.rotation // 90, axes=(1, 2))
 
 
 def _at(film: Film, table: Table, t_s: float) -> Picture:

@@ -6,11 +6,12 @@ from typing import Final
 
 import numpy as np
 
-from dailies.media.analysis import Analysis, Candidate, Gate, Wanted
+from dailies.media.analysis import Analysis, Candidate, Gate, Pace, Wanted
 from dailies.media.child import measures, moments, phash, pictures, tags
 from dailies.media.child.film import Film, Table
 from dailies.media.child.keyframes import look_at_keyframes
 from dailies.media.child.moments import Choice, Chooser, Raw
+from dailies.media.child.nothing import NoPictures
 from dailies.media.child.sight import Sample, Sight
 from dailies.media.child.whole import look_at_all
 from dailies.model import Clip
@@ -27,6 +28,8 @@ def survey(path: Path, wanted: Wanted) -> Analysis:
     with Film(str(path)) as film:
         table = film.table()
         duration_s = table.duration_s
+        if not len(table.stamps):
+            raise NoPictures
         first_s, last_s = _span(duration_s, wanted)
         sight = _sight(film, table, duration_s, wanted, (first_s, last_s))
         duration_s, last_s = sight.duration_s, min(last_s, sight.duration_s)
@@ -45,7 +48,7 @@ def survey(path: Path, wanted: Wanted) -> Analysis:
             phash=phash.fingerprint([t_s for t_s, _ in sight.lumas], [luma for _, luma in sight.lumas], duration_s),
             tags=tags.of(film, table, duration_s, [one.loudness for one in sight.samples]),
             pictures=made,
-            keyframe_gap_s=_widest_gap(table, duration_s),
+            pace=Pace(keyframe_gap_s=_widest_gap(table, duration_s), fps=round(_lossless_fps(table), 3)),
         )
 
 
@@ -54,6 +57,15 @@ def _span(duration_s: float, wanted: Wanted) -> tuple[float, float]:
     if duration_s - wanted.exclude_start_s - wanted.exclude_end_s <= wanted.clip_length:
         return 0.0, duration_s
     return wanted.exclude_start_s, duration_s - wanted.exclude_end_s
+
+
+def _lossless_fps(table: Table) -> float:
+    """A constant rate that shows nearly every picture of a variable one; 0 where the rate does not vary."""
+    gaps = np.diff(np.sort(table.times_s))
+    gaps = gaps[gaps > 0]
+    if not tags.is_variable(table) or not len(gaps):
+        return 0.0
+    return float(1 / np.percentile(gaps, 10))
 
 
 def _widest_gap(table: Table, duration_s: float) -> float:

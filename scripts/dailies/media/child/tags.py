@@ -19,13 +19,13 @@ def of(film: Film, table: Table, duration_s: float, loudness: Sequence[float | N
     found += ["hdr"] if film.transfer else []
     found += ["portrait"] if height > width else ["square"] if height == width else []
     found += ["silent"] if all(one is None or one < _SILENT_DB for one in loudness) else []
-    found += ["vfr"] if _is_variable(table) else []
+    found += ["vfr"] if is_variable(table) else []
     found += [f"{round(film.fps)}fps"] if film.fps >= 47 else []
     found += ["short"] if duration_s < _SHORT_S else ["long"] if duration_s >= _LONG_S else []
     return tuple(found)
 
 
-def _is_variable(table: Table) -> bool:
+def is_variable(table: Table) -> bool:
     """Whether more than one in fifty pictures stands for much longer or shorter than the others."""
     if len(table.times_s) < 10:
         return False

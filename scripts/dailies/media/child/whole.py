@@ -1,12 +1,12 @@
 """Looking at every picture: of short videos, of those with too few keyframes to choose from, and for the list of all shots."""
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dailies.media.analysis import Wanted
 from dailies.media.child import cuts, measures, moments, phash
@@ -49,7 +49,7 @@ def look_at_all(film: Film, duration_s: float, wanted: Wanted, span: tuple[float
         lumas.append((frame.t_s, phash.shrunk(small[0]).astype(np.uint8)))
     if seen and last_s < duration_s - _SHORTFALL_S:  # cut short: the rest was never there
         duration_s = last_s + 1 / film.fps
-    loud = film.loudness(_STEP_S, duration_s) if film.audio is not None else None
+    loud = film.loudness(_STEP_S)
     everything = [_window(tile, seen, loud, wanted.clip_length) for tile in tiles]
     samples = [one for one in everything if span[0] - 0.001 <= one.t_s <= span[1]]
     others = [one for one in everything if not span[0] - 0.001 <= one.t_s <= span[1]]
@@ -67,14 +67,14 @@ def look_at_all(film: Film, duration_s: float, wanted: Wanted, span: tuple[float
 def _window(
     tile: tuple[float, Picture, Picture],
     seen: Sequence[tuple[float, Look, Plane]],
-    loud: NDArray[np.float64] | None,
+    loud: Mapping[int, float],
     length_s: float,
 ) -> Sample:
     """A moment by all that was seen from there to the end of its clip."""
     t_s, large, small = tile
-    heard = loud[int(t_s / _STEP_S) : max(int(t_s / _STEP_S) + 1, int((t_s + length_s) / _STEP_S))] if loud is not None else ()
-    power = float(np.mean(10 ** (np.asarray(heard) / 10))) if len(heard) else None
-    loudness = 10 * float(np.log10(power + 1e-12)) if power is not None else None
+    parts = range(int(t_s / _STEP_S), max(int(t_s / _STEP_S) + 1, int((t_s + length_s) / _STEP_S)))
+    heard = [10 ** (loud[number] / 10) for number in parts if number in loud]
+    loudness = 10 * math.log10(sum(heard) / len(heard) + 1e-12) if heard else None
     look, plane = next((one[1], one[2]) for one in seen if one[0] >= t_s)
     return Sample(t_s, None, large, small, plane, _mean(seen, t_s, length_s) or look, loudness)
 
