@@ -208,7 +208,7 @@ def needs_convert(video: Video, job: Job) -> bool:
 
 
 def needs_inspect(video: Video, job: Job) -> bool:
-    return video.media is None and (needs_publishing(video, job.kit) or needs_preview(video, job))
+    return video.media is None and (needs_publishing(video, job.kit) or needs_analysis(video, job) or needs_preview(video, job))
 
 
 def needs_fetch(video: Video, job: Job) -> bool:
