@@ -1,5 +1,6 @@
 """Fixtures that all tests share: an empty home, no network beyond loopback, generated clips, libraries with a real remote."""
 
+import logging
 import os
 import socket
 import subprocess
@@ -35,6 +36,15 @@ def _empty_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: p
         real_connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Commands in this process set up the package's logger."""
+    logger = logging.getLogger("dailies")
+    before = (logger.handlers[:], logger.level, logger.propagate)
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
 
 
 @pytest.fixture

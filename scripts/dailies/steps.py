@@ -19,7 +19,7 @@ from dailies.errors import Category, Transient
 from dailies.hosts import Asset, Host, Receipt
 from dailies.media import analysis, render, scenes
 from dailies.media import probe as probing
-from dailies.media.analysis import Analysis, Pace
+from dailies.media.analysis import STEADY, Analysis
 from dailies.media.probe import Probe
 from dailies.media.recipes import Look
 from dailies.model import Clip, Kind, MediaFile, Part, Preview, State, StepName, StepStatus, Upload, UploadStatus, Video
@@ -397,7 +397,7 @@ def preview(video: Video, job: Job) -> Video:
             video = video.with_warning("preview: no moment stood out; its clips are at even distances")
         clips = _even(media, settings.clips, settings.clip_length)
     temporary = job.folder.tmp / "preview.mp4"
-    pace = kept.analysis.pace if kept else Pace()
+    pace = kept.analysis.pace if kept else STEADY
     look = Look(settings.height, settings.encoder_preset, settings.crf)
     rules = job.kit.rules
     made = render.preview(name, job.folder.output, temporary, clips, media, look, rules, job.deadline, pace=pace)

@@ -1,14 +1,13 @@
 """The command line contract (design, "Command line contract" and "Exit codes"; issue, "The command")."""
 
 import json
-import logging
 import os
 import pty
 import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,6 @@ from dailies.locks import Single
 from support import PUBLISHED, ClipMaker, Finished, Shelf, command, run_cli, variables
 
 Command = Callable[..., Finished]
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """Commands in this process set up the package's logger."""
-    logger = logging.getLogger("dailies")
-    before = (logger.handlers[:], logger.level, logger.propagate)
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """Are copies found, and only copies? Re-encodes of real clips, lookups against a naive loop, and a library that is told."""
 
 import itertools
+import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from dailies.media.child.phash import distance
 from dailies.media.children import Children
 from dailies.media.scenes import analyse
 from dailies.similar import Fingerprints
+from integration.kill_driver import driven
 from support import ClipMaker, Shelf
 
 LIMITS = Similar()
@@ -238,3 +241,22 @@ def test_a_library_says_which_video_another_looks_like(action: str, shelf: Shelf
     assert any("looks like" in warning for warning in other["warnings"]) == (action == "warn")
     assert one.get("similar_to") is None
     assert (shelf.root / f"media/published/{other['id']}.mp4").exists() == (action != "duplicate")
+
+
+@pytest.mark.parametrize("later", [1, 8, 16])
+def test_a_run_that_dies_after_it_has_looked_compares_in_the_next_one(later: int, shelf: Shelf, film: Path, copy: Path) -> None:
+    """Before the record says anything, once it holds the fingerprint, and while it is told what it looks like."""
+    shelf.set("preview", clips=1, clip_length=1)
+    shelf.set("similar", action="duplicate")
+    shelf.put(film)
+    assert driven(shelf, "run", "--no-commit", log="events.json") == 0
+    acts = json.loads((shelf.root / "events.json").read_text("utf-8"))["analyse"]
+    looked = next(number for number, act in enumerate(acts, 1) if act.startswith("os.rename") and "/kept/.tmp-" in act)
+    shelf.put(copy)
+
+    assert driven(shelf, "run", "--no-commit", phase="analyse", at=looked + later) == -signal.SIGKILL
+    shelf.cli("run", "--no-commit")
+
+    records = shelf.records()
+    assert (records["copy.mp4"]["state"], records["copy.mp4"]["duplicate_of"]) == ("duplicate", records["film.mp4"]["id"])
+    assert not (shelf.root / f"media/published/{records['copy.mp4']['id']}.mp4").exists()

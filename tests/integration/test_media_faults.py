@@ -1,6 +1,5 @@
 """Faults that a review found in what looks at media and in what remembers it; each test failed before its fault was mended."""
 
-import logging
 import os
 import shutil
 import signal
@@ -32,15 +31,6 @@ X264: Final = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 KILLED: Final = -signal.SIGKILL
 Preview = Callable[..., Finished]
 Grey = NDArray[np.float64]
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """Commands in this process set up the package's logger."""
-    logger = logging.getLogger("dailies")
-    before = (logger.handlers[:], logger.level, logger.propagate)
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before
 
 
 @pytest.fixture

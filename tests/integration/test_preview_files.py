@@ -1,12 +1,11 @@
 """Odd, huge, hostile and broken files through `dailies preview`: a correct preview, or a clear reason. PyAV alone reads them."""
 
-import logging
 import os
 import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,15 +26,6 @@ from support import Finished, run_cli
 CHEAP = ("--encoder-preset", "ultrafast", "--height", "120", "--clips", "2", "--clip-length", "1")
 Preview = Callable[..., Finished]
 Maker = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """Commands in this process set up the package's logger."""
-    logger = logging.getLogger("dailies")
-    before = (logger.handlers[:], logger.level, logger.propagate)
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before
 
 
 @pytest.fixture

@@ -98,6 +98,9 @@ class Pace(Value):
     fps: float = 0.0  # at which nearly nothing is lost, where the rate varies; 0: the file's own
 
 
+STEADY: Final = Pace()
+
+
 class Analysis(Value):
     """`shots` are those around the clips, or all on request; `pictures` are the files made, by their part's name."""
 
@@ -109,7 +112,7 @@ class Analysis(Value):
     phash: str | None
     tags: tuple[str, ...]
     pictures: Mapping[str, str] = {}
-    pace: Pace = Pace()
+    pace: Pace = STEADY
 
     @classmethod
     def of_nothing(cls, duration_s: float) -> "Analysis":

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import ffmpeg
 
-from dailies.media.analysis import Pace
+from dailies.media.analysis import STEADY, Pace
 from dailies.media.ffmpeg import FORMATS, PROTOCOLS
 from dailies.media.health import is_readable
 from dailies.media.probe import Probe, Stream
@@ -19,7 +19,6 @@ COPIED_AUDIO: Final = frozenset({"aac", "mp3", "ac3", "eac3", "opus"})
 TEXT_SUBTITLES: Final = frozenset({"subrip", "ass", "ssa", "mov_text", "webvtt", "text"})
 _GLOBAL: Final = ("-nostdin", "-hide_banner", "-v", "level+warning")
 _MAX_PREVIEW_FPS: Final = 30.0
-_STEADY: Final = Pace()
 _FADE_S: Final = 0.03
 _INDEXED: Final = ("mov", "matroska", "avi")
 _EARLY_S: Final = 1.0
@@ -189,7 +188,7 @@ def preview(
     look: Look,
     *,
     threads: int,
-    pace: Pace = _STEADY,
+    pace: Pace = STEADY,
     is_one_pass: bool = False,
 ) -> list[str]:
     """One process: the clips joined, constant frame rate, stereo, SDR; never scaled up. `probe` is of `path`.

@@ -9,7 +9,7 @@ from typing import Final
 from dailies.clock import Deadline
 from dailies.errors import Category, VideoError, Waiting
 from dailies.media import ffmpeg, health, recipes, verify
-from dailies.media.analysis import Pace
+from dailies.media.analysis import STEADY, Pace
 from dailies.media.children import Children, died
 from dailies.media.probe import Probe, probe
 from dailies.model import Clip
@@ -18,7 +18,6 @@ from dailies.process import run
 log = logging.getLogger(__name__)
 
 _LARGE_PIXELS: Final = 1920 * 1200
-_STEADY: Final = Pace()
 _FAR_APART_S: Final = 60.0  # between keyframes: ten entries would decode more than one reading
 
 
@@ -120,7 +119,7 @@ def preview(
     rules: Rules,
     deadline: Deadline,
     *,
-    pace: Pace = _STEADY,
+    pace: Pace = STEADY,
 ) -> Probe:
     """Make and check the preview of `path`; returns the preview's own probe. Pieces stand beside `target` meanwhile.
 

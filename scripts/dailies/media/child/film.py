@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, Final, Self
 
 import av
@@ -37,8 +38,12 @@ class Table:
     times_s: NDArray[np.float64]
     sizes: NDArray[np.int64]
     keys: NDArray[np.bool_]
-
     duration_s: float  # of the pictures
+
+    @cached_property
+    def gaps_s(self) -> NDArray[np.float64]:
+        """From one picture to the next."""
+        return np.diff(np.sort(self.times_s))
 
     def keyframes(self) -> NDArray[np.int64]:
         """Their positions in the table."""
@@ -94,9 +99,6 @@ class Film:
 
     def seconds(self, stamp: int | None) -> float | None:
         return stamp * self.tick_s - self.origin_s if stamp is not None else None
-
-    def stamp(self, t_s: float) -> int:
-        return math.floor((t_s + self.origin_s) / self.tick_s)
 
     def table(self) -> Table:
         """From the container's own index where that is whole (MP4), else from the packets, none of them decoded."""

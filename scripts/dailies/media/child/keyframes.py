@@ -33,7 +33,7 @@ def look_at_keyframes(film: Film, table: Table, keys: tuple[Positions, Positions
     count = min(wanted.candidates, round(wanted.candidates * len(outside) / max(1, len(usable))))
     samples = _bursts(film, table, _spread(table, usable, wanted.candidates), sound_s)
     others = _bursts(film, table, _spread(table, outside, count), 0.0)
-    last = _bursts(film, table, [int(table.keyframes()[-1])], 0.0)
+    _, last, _ = film.burst(int(table.stamps[table.keyframes()[-1]]), 0.0)
     if not last and samples:  # cut short: the index promises what is not there
         duration_s = max(one.t_s for one in [*samples, *others]) + 1 / film.fps
 

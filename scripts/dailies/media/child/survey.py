@@ -61,8 +61,7 @@ def _span(duration_s: float, wanted: Wanted) -> tuple[float, float]:
 
 def _lossless_fps(table: Table) -> float:
     """A constant rate that shows nearly every picture of a variable one; 0 where the rate does not vary."""
-    gaps = np.diff(np.sort(table.times_s))
-    gaps = gaps[gaps > 0]
+    gaps = table.gaps_s[table.gaps_s > 0]
     if not tags.is_variable(table) or not len(gaps):
         return 0.0
     return float(1 / np.percentile(gaps, 10))

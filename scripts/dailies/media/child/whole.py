@@ -59,7 +59,7 @@ def look_at_all(film: Film, duration_s: float, wanted: Wanted, span: tuple[float
         start = cuts.clear_start(samples[index].t_s, found, min(cuts.CLEAN_S, wanted.clip_length))
         shown = _mean(seen, start, wanted.clip_length)
         gate = moments.gate(shown, at=0.5) if shown and start != samples[index].t_s else None  # else it has been judged before
-        return settled(samples[index].t_s, start, found, max([0.0, *(cut for cut in found if cut <= start)]), wanted, gate)
+        return settled(samples[index].t_s, start, found, 0.0, wanted, gate)
 
     return Sight(duration_s, samples, others, settle, lumas, shots)
 
