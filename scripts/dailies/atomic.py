@@ -26,12 +26,12 @@ def put_in_place(temporary: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write all of `content` or leave what was there. Raises OSError."""
+def write(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Write all of `content` or leave what was there; `mode` before the umask. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
     try:
-        with temporary.open("xb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

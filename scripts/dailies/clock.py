@@ -80,6 +80,14 @@ class Deadline:
         """Seconds left; never negative."""
         return max(0.0, self.at - self.clock.monotonic())
 
+    def pause(self, seconds: float) -> None:
+        """Wait, seeing a stop within a tenth of a second. Raises like `check`."""
+        until = self.clock.monotonic() + seconds
+        self.check()
+        while (left := until - self.clock.monotonic()) > 0:
+            self.clock.sleep(min(0.1, left))
+            self.check()
+
     def check(self) -> None:
         """Raise Interrupted after a stop, this deadline's own error when its time is over."""
         if self.stop.is_set():

@@ -77,6 +77,12 @@ class Publish(Section):
     verify: Literal["streams", "decode"] = Field(
         "streams", description="`streams`: every packet compared; `decode`: the whole output decoded too"
     )
+    breaker: int = Field(5, ge=1, description="failures in a row after which a host is skipped for the rest of a run")
+    bandwidth: Size = Field(
+        0,
+        description="bytes a second that all uploads together may take, like 5MB; 0 = no limit",
+        json_schema_extra={"unit": "size"},
+    )
 
 
 class PreviewSettings(Section):
@@ -160,11 +166,18 @@ class Actions(Section):
     issues: bool = Field(False, description="true: an issue for each kind of failure, opened and closed by itself")
 
 
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]
+
+
 class HostSettings(BaseModel):
     """One `[hosts.NAME]`: the adapter's own fields are checked by the adapter."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     adapter: str = Field(description="the kind of host")
+    max_per_day: int = Field(0, ge=0, description="uploads in any 24 hours, over all machines; 0 = no limit of our own")
+    min_interval: Duration = Field(
+        0.0, description="from the start of one upload to the next", json_schema_extra={"unit": "duration"}
+    )
 
     def fields(self) -> Mapping[str, Any]:
         return self.model_extra or {}
@@ -183,7 +196,9 @@ class Settings(Section):
     space: Space = Space()
     git: Git = Git()
     actions: Actions = Actions()
-    hosts: Mapping[str, HostSettings] = {"published": HostSettings.model_validate({"adapter": "folder", "path": "media/published"})}
+    hosts: Mapping[HostName, HostSettings] = {
+        "published": HostSettings.model_validate({"adapter": "folder", "path": "media/published"})
+    }
 
     def secret_names(self) -> frozenset[str]:
         """Environment variables that the settings name as secret (`*_env`)."""

@@ -1,5 +1,6 @@
 """Errors, classed by what to do next (design, rule 2)."""
 
+from datetime import datetime
 from enum import IntEnum, StrEnum
 
 
@@ -71,10 +72,48 @@ class Transient(DailiesError):
     category = Category.HOST
 
 
+class Denied(Transient):
+    """A host takes nothing from us until a person acts (credentials, an unpaid account): no other file is tried in this run."""
+
+
+class RateLimited(Transient):
+    """A host wants us to wait: no attempt is counted. `wait_s` from now."""
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
+class OutcomeUnknown(Transient):
+    """The last byte had left when the answer was lost: the host must be asked before anything is sent again."""
+
+
+class HostRefused(VideoError):
+    """This host will never take this file (its size, its kind, its content); another may."""
+
+    category = Category.HOST
+
+
+class HostSilent(VideoError):
+    """A host has no way to tell whether it has a file: only a person can look."""
+
+    category = Category.HOST
+
+
 class Waiting(DailiesError):
     """Nothing is wrong with the video, something is missing around it: no attempt is counted."""
 
     category = Category.UNREACHABLE
+
+
+class Postponed(Waiting):
+    """Not before `until` (UTC): a host's limit or one of our own. No attempt is counted."""
+
+    category = Category.BUSY
+
+    def __init__(self, message: str, until: datetime) -> None:
+        super().__init__(message)
+        self.until = until
 
 
 class SourceGone(DailiesError):

@@ -43,7 +43,7 @@ def _literal(field: FieldInfo) -> str:
     if unit == "duration":
         return f'"{_duration(field.default)}"'
     if unit == "size":
-        return f'"{field.default // 10**9}GB"'
+        return f'"{field.default // 10**9}GB"' if field.default else "0"
     return json.dumps(list(field.default) if isinstance(field.default, tuple) else field.default, ensure_ascii=False)
 
 

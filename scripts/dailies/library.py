@@ -61,7 +61,7 @@ class Library:
 
     @cached_property
     def hosts(self) -> Mapping[str, Host]:
-        return hosts.build(self.settings, self.root)
+        return hosts.build(self.settings, self.root, self.clock, config.environment())
 
     @cached_property
     def publisher(self) -> Publisher:
