@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from dailies.errors import DailiesError, Interrupted, OutOfTime
 
@@ -17,6 +17,7 @@ _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+")
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 
+@runtime_checkable  # a value that pydantic sees in an adapter is of this
 class Clock(Protocol):
     """What reads the time or waits takes one of these."""
 

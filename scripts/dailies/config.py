@@ -166,6 +166,27 @@ class Actions(Section):
     issues: bool = Field(False, description="true: an issue for each kind of failure, opened and closed by itself")
 
 
+class Enrich(Section):
+    sidecars: bool = Field(
+        True, description="read what lies beside a source file: .nfo, .info.json, .json, .toml, and its own tags"
+    )
+    catalogues: tuple[str, ...] = Field(
+        (), description="catalogues to ask, in this order: `tmdb`, `tvmaze`, `wikidata`, `musicbrainz`; none are asked by default"
+    )
+    language: str = Field("en", pattern=r"^[a-z]{2,3}(-[A-Z]{2})?$", description="language of what catalogues answer")
+    contact: str = Field("", description="your address or web page, told to `wikidata` and `musicbrainz`, which demand one")
+    tmdb_token_env: str = Field("TMDB_TOKEN", description="environment variable that holds TMDB's API read access token")
+    min_score: float = Field(0.8, ge=0, le=1, description="how alike title, year and duration must be (docs/enrichment.md)")
+    cache: Duration = Field(
+        parse_duration("30d"), description="answers of catalogues are kept this long", json_schema_extra={"unit": "duration"}
+    )
+    tmdb_url: str = Field("https://api.themoviedb.org/3", description="address of TMDB")
+    tmdb_image_url: str = Field("https://image.tmdb.org/t/p/w500", description="address of TMDB's pictures")
+    tvmaze_url: str = Field("https://api.tvmaze.com", description="address of TVmaze")
+    wikidata_url: str = Field("https://www.wikidata.org", description="address of Wikidata")
+    musicbrainz_url: str = Field("https://musicbrainz.org/ws/2", description="address of MusicBrainz")
+
+
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]
 
 
@@ -196,13 +217,15 @@ class Settings(Section):
     space: Space = Space()
     git: Git = Git()
     actions: Actions = Actions()
+    enrich: Enrich = Enrich()
     hosts: Mapping[HostName, HostSettings] = {
         "published": HostSettings.model_validate({"adapter": "folder", "path": "media/published"})
     }
 
     def secret_names(self) -> frozenset[str]:
         """Environment variables that the settings name as secret (`*_env`)."""
-        return frozenset(name for host in self.hosts.values() for name in host.secret_names())
+        catalogues = {self.enrich.tmdb_token_env} if "tmdb" in self.enrich.catalogues else set()
+        return frozenset(name for host in self.hosts.values() for name in host.secret_names()) | catalogues
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:

@@ -8,22 +8,25 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
 from dailies import atomic, merge
-from dailies.clock import Clock, timestamp
+from dailies.clock import Clock, parse_timestamp, timestamp
 from dailies.errors import Blocked, Category, ConfigError
 from dailies.locks import TIMEOUT_S, SharedLock
-from dailies.model import ID_PATTERN, State, Video, readable
+from dailies.model import ID_PATTERN, Kind, State, UploadStatus, Video, readable
 from dailies.similar import Fingerprints
 
 log = logging.getLogger(__name__)
 
 _ID: Final = re.compile(ID_PATTERN)
 _RECORD: Final = re.compile(rf"database/videos/([0-9a-f]{{2}})/{ID_PATTERN}\.json")
+_OPEN: Final = frozenset({UploadStatus.IN_PROGRESS, UploadStatus.UNKNOWN})
+_THERE: Final = _OPEN | {UploadStatus.SUCCESS}
 _IN_USE: Final = frozenset({State.QUEUED, State.WORKING, State.DONE})
 Restore = Callable[[Path], bytes | None]  # the committed content of a record, None where there is none
 
@@ -79,7 +82,11 @@ class Index:
     by_sha256: dict[str, set[str]] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
     fingerprints: Fingerprints = field(default_factory=Fingerprints)
-    _keys: dict[str, tuple[str, str]] = field(default_factory=dict)
+    by_file: dict[str, set[str]] = field(default_factory=dict)  # sha256 of the MP4
+    unsettled: set[str] = field(default_factory=set)  # uploads that hosts must be asked about
+    _keys: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    _sent: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)  # when to which host, by video
+    _holders: dict[str, frozenset[str]] = field(default_factory=dict)  # hosts that have the video, or may have
     _lock: threading.Lock = field(default_factory=threading.Lock)  # one thread saves while another asks
 
     def put(self, video: Video) -> None:
@@ -90,18 +97,49 @@ class Index:
         self._forget(video.id)
         if video.deleted_at is not None:
             return
-        code, sha256 = self._keys[video.id] = (video.code, video.source.sha256 or "")
+        code, sha256, file = self._keys[video.id] = (video.code, video.source.sha256 or "", video.file.sha256 if video.file else "")
         self.states[video.id] = video.state
         self.by_code.setdefault(code, set()).add(video.id)
         self.by_sha256.setdefault(sha256, set()).add(video.id)
+        self.by_file.setdefault(file, set()).add(video.id)
+        self._put_uploads(video)
         self.fingerprints.put(video.id, video.file.phash if video.file else None, video.media.duration_s if video.media else None)
 
     def _forget(self, video_id: str) -> None:
-        code, sha256 = self._keys.pop(video_id, ("", ""))
+        code, sha256, file = self._keys.pop(video_id, ("", "", ""))
+        self._sent.pop(video_id, None)
+        self._holders.pop(video_id, None)
+        self.unsettled.discard(video_id)
+        self.by_file.get(file, set()).discard(video_id)
         self.states.pop(video_id, None)
         self.by_code.get(code, set()).discard(video_id)
         self.by_sha256.get(sha256, set()).discard(video_id)
         self.fingerprints.put(video_id, None, None)
+
+    def _put_uploads(self, video: Video) -> None:
+        sent = {host: tuple(one.at for one in kinds.values() if one.attempt_id and one.at) for host, kinds in video.uploads.items()}
+        self._sent[video.id] = {host: moments for host, moments in sent.items() if moments}
+        statuses = {host: kinds[Kind.VIDEO].status for host, kinds in video.uploads.items() if Kind.VIDEO in kinds}
+        self._holders[video.id] = frozenset(host for host, status in statuses.items() if status in _THERE)
+        every = [upload for kinds in video.uploads.values() for upload in kinds.values()]
+        if any(upload.is_settling or upload.status in _OPEN for upload in every):
+            self.unsettled.add(video.id)
+
+    def sent_at(self) -> dict[str, list[datetime]]:
+        """When the last attempts of all videos and kinds to each host were."""
+        found: dict[str, list[datetime]] = {}
+        with self._lock:
+            for hosts in self._sent.values():
+                for host, moments in hosts.items():
+                    found.setdefault(host, []).extend(map(parse_timestamp, moments))
+        return found
+
+    def sent_twin(self, sha256: str, host: str, besides: str) -> str | None:
+        """Another video with the same MP4 that this host has, or is being sent."""
+        with self._lock:
+            return min(
+                (one for one in self.by_file.get(sha256, set()) - {besides} if host in self._holders.get(one, ())), default=None
+            )
 
     def holder_of(self, sha256: str, besides: str) -> str | None:
         """The video that these bytes belong to: one that is done or on its way, the finished one first (design, rule 12)."""

@@ -14,10 +14,11 @@ from dailies import atomic, schedule, summary
 from dailies.clock import parse_timestamp, timestamp
 from dailies.database import Database, Glance
 from dailies.errors import ConfigError
-from dailies.model import Kind, State, Timestamp, Video
+from dailies.model import Kind, Preview, State, Timestamp, Upload, Video
 from dailies.report import RunReport, RunStatus, Slot, recent
 
 NEWEST: Final = 1000
+_ARCHIVE: Final = "internet_archive"  # the adapter, as uploads name it
 _LOOKED_AT: Final = 10  # reports of runs, for the last one and the last that was scheduled
 
 
@@ -50,9 +51,22 @@ def combined_entry(video: Video) -> dict[str, Any]:
         "preview_duration": preview.duration_s if preview else None,
         "preview_clips": len(preview.clips) if preview else 0,
         "preview_file_size_mb": round(preview.size_bytes / 1e6, 2) if preview else None,
-        "preview_ia": None,
+        "preview_ia": _archived(previews.values(), preview),
         "sha256": video.file.sha256 if video.file else None,
         "updated_at": video.updated_at,
+    }
+
+
+def _archived(previews: Iterable[Upload], preview: Preview | None) -> dict[str, Any] | None:
+    """Where the Internet Archive has the preview; its ids are `identifier/file name`."""
+    found = next((one for one in previews if one.adapter == _ARCHIVE and one.remote_id), None)
+    if found is None or preview is None:
+        return None
+    return {
+        "identifier": (found.remote_id or "").partition("/")[0],
+        "direct_url": found.direct_url,
+        "details_url": found.watch_url,
+        "file_size_mb": round(preview.size_bytes / 1e6, 2),
     }
 
 

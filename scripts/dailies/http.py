@@ -2,25 +2,42 @@
 
 import contextlib
 import email.utils
+import errno
+import io
 import ipaddress
 import json
 import random
+import re
+import ssl
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC
+from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urljoin, urlsplit
 
 import requests
 import urllib3
 
 from dailies import __version__
-from dailies.body import Body, Throttle
+from dailies.body import BLOCK_BYTES, Body, Throttle
 from dailies.clock import Clock, Deadline
-from dailies.errors import ConfigError, DailiesError, Denied, HostRefused, OutcomeUnknown, RateLimited, Transient
-from dailies.redact import plain
-from dailies.wire import CONNECT_S, READ_S, Adapter, Watch
+from dailies.errors import (
+    Category,
+    ConfigError,
+    DailiesError,
+    Denied,
+    HostRefused,
+    Interrupted,
+    OutcomeUnknown,
+    OutOfTime,
+    RateLimited,
+    Transient,
+    Waiting,
+)
+from dailies.redact import SHORTEST_SECRET, Redactor, plain
+from dailies.wire import CONNECT_S, READ_S, Session, Watch
 
 CALL_S: Final = 60.0  # of any other call
 ANSWER_BYTES: Final = 16_000_000  # of an answer that is kept
@@ -34,6 +51,18 @@ _REFUSED: Final = frozenset({400, 404, 405, 409, 410, 411, 413, 414, 415, 416, 4
 _AGENT: Final = f"dailies/{__version__}"
 _KEEPS_METHOD: Final = frozenset({307, 308})
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
+_PORTS: Final = {"http": 80, "https": 443}
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_TEXT: Final = re.compile(r"(?:[!-~\x80-\xff][\t -~\x80-\xff]*)?")  # RFC 9110, 5.5
+_NO_CREDENTIALS: Final = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "range", "user-agent"})
+_LONGEST_SECRET: Final = 4096
+_WORDS_BYTES: Final = 8192  # of an answer, looked through for what people are told
+_REASONS: Final = {  # of errors that have no words for people
+    "RemoteDisconnected": "the connection was closed without an answer",
+    "IncompleteRead": "the answer ended early",
+    "ReadTimeoutError": "nothing came in time",
+    "TimeoutError": "nothing came in time",
+}
 
 
 @dataclass(frozen=True)
@@ -41,32 +70,34 @@ class Answer:
     """What a server said; header names in lower case."""
 
     status: int
-    headers: Mapping[str, str]
-    content: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes = field(repr=False)
     host: str
     is_of_body: bool = False  # the whole of a file had left before
+    told: tuple[str, ...] = field(default=(), repr=False, compare=False)  # what it was sent: hidden where it says that again
 
     def json(self) -> Any:
         """Raises Transient for what is no JSON, as a page of a proxy is; OutcomeUnknown where a file had left before."""
         try:
             return json.loads(self.content)
-        except ValueError:
-            said = plain(self.content[:80].decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
             trouble = OutcomeUnknown if self.is_of_body else Transient
+            said = self.words(80)
             raise trouble(f"{self.host}: HTTP {self.status} answered no JSON but {said!r}; it is tried again later") from None
 
-    def words(self) -> str:
+    def words(self, count: int = 300) -> str:
         """The beginning of what it said, as one line."""
-        return " ".join(plain(self.content[:300].decode("utf-8", "replace")).split())
+        text = Redactor(self.told)(self.content[:_WORDS_BYTES].decode("utf-8", "replace"))
+        return plain(" ".join(text.split()))[:count]
 
     def retry_after_s(self, clock: Clock) -> float | None:
         """Retry-After in seconds, whether it was said so or as a date (RFC 9110, 10.2.3); None where it was not said."""
         text = self.headers.get("retry-after", "").strip()
         if not text:
             return None
-        if text.isdigit():
+        if text.isascii() and text.isdigit():
             return min(float(text), RETRY_AFTER_CAP_S)
-        with contextlib.suppress(ValueError, TypeError):
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
             moment = email.utils.parsedate_to_datetime(text)
             moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
             return max(0.0, min((moment - clock.now()).total_seconds(), RETRY_AFTER_CAP_S))
@@ -102,28 +133,59 @@ def is_loopback(url: str) -> bool:
     return host == "localhost"
 
 
+def _kept(answer: requests.Response) -> bytes:
+    """Piece by piece, so that what was packed small on purpose is not unpacked further than it is kept."""
+    kept = io.BytesIO()
+    while left := ANSWER_BYTES - kept.tell():
+        block = answer.raw.read(min(BLOCK_BYTES, left), decode_content=True)
+        if not block:
+            break
+        kept.write(block)
+    return kept.getvalue()
+
+
 @dataclass(frozen=True)
 class _Request:
     """One exchange that is to be made."""
 
     method: str
-    url: str
+    url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     options: Mapping[str, Any] = field(repr=False)  # params, json, data
     body: Body | None = None
     read_s: float = CALL_S
+    take: Callable[[requests.Response], bytes] = field(default=_kept, repr=False)
+    told_before: tuple[str, ...] = field(default=(), repr=False)
 
     def moved(self, status: int, location: str, trusts: Callable[[str], bool]) -> "_Request":
-        """To another address, without credentials where that is another host's. Raises Transient."""
-        url = urljoin(self.url, location)
-        here, there = urlsplit(self.url), urlsplit(url)
-        is_same = here.hostname == there.hostname or trusts(there.hostname or "")
+        """To another address, without credentials where that is another origin. Raises Transient."""
+        host = urlsplit(self.url).hostname
+        url = urljoin(self.url, location) if _parts(location) else location
+        there = _parts(url)
+        if there is None or not there.hostname:
+            raise Transient(f"{host}: sends this on to what is no address; check the host's address")
+        if not _is_spoken(there) or (there.scheme == "http" and urlsplit(self.url).scheme == "https"):
+            raise Transient(
+                f"{host}: sends this on to {there.hostname} without TLS, which is given nothing; check the host's address"
+            )
+        is_same = _origin(there) == _origin(urlsplit(self.url)) or trusts(there.hostname)
         keeps = status in _KEEPS_METHOD or self.method in {"GET", "HEAD"}
         carries = self.body is not None or self.options.get("json") is not None or self.options.get("data") is not None
-        if carries and (not keeps or not is_same):
-            raise Transient(f"{here.hostname}: sends this on to {there.hostname}, which is given nothing; check its address")
-        headers = self.headers if is_same else {key: text for key, text in self.headers.items() if key.lower() != "authorization"}
-        return replace(self, url=url, headers=headers, options={**self.options, "params": None})
+        if not keeps or (carries and not is_same):
+            raise Transient(f"{host}: sends this on to {there.hostname}, which is given nothing; check the host's address")
+        headers = {key: text for key, text in self.headers.items() if is_same or key.lower() in _NO_CREDENTIALS}
+        return replace(self, url=url, headers=headers, options={**self.options, "params": None}, told_before=self.told)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What may be a secret among all that is sent."""
+        found = [*self.told_before, *(self.body.fields if self.body else ()), *_texts(self.options.get("json"))]
+        found += [text for _, text in parse_qsl(urlsplit(self.url).query)]
+        found += [str(text) for name in ("params", "data") for text in (self.options.get(name) or {}).values()]
+        for name, text in self.headers.items():
+            if name.lower() not in _NO_CREDENTIALS:
+                found += [text, *re.split(r"[\s:,;=]+", text)]
+        return tuple({text for text in found if SHORTEST_SECRET <= len(text) <= _LONGEST_SECRET})
 
 
 @dataclass
@@ -155,7 +217,7 @@ class Http:
         Repeated after trouble up to 3 times where that changes nothing (`repeats`; else by the method).
         Raises HostRefused, Denied, RateLimited, Transient, ConfigError and the deadline's error.
         """
-        request = _Request(method, url, headers or {}, {"params": params, "json": content, "data": form})
+        request = _Request(method, url, headers or {}, {"params": _encodable(params), "json": content, "data": _encodable(form)})
         may_repeat = method in {"GET", "HEAD", "DELETE"} if repeats is None else repeats
         for attempt in range(1, TRIES + 1):
             try:
@@ -197,12 +259,38 @@ class Http:
 
         body.rewind()
         body.before_block = before_block
-        request = _Request(method, url, {"Content-Length": str(len(body)), **(headers or {})}, {"params": params}, body, READ_S)
+        sized = {"Content-Length": str(len(body)), **(headers or {})}
+        request = _Request(method, url, sized, {"params": _encodable(params)}, body, READ_S)
         answer = self._judged(self._exchange(request, deadline), accept)
         if not body.is_complete and answer.status < 300:
             raise Transient(f"{answer.host}: HTTP {answer.status} came before it had everything; it is tried again later")
         progress(body.file_sent)
         return answer
+
+    def download(
+        self,
+        url: str,
+        target: Path,
+        deadline: Deadline,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        size_bytes: int | None = None,
+    ) -> Answer:
+        """A file onto disk, block by block, once; `size_bytes` where its length is known. `content` of the answer stays empty.
+
+        Trouble leaves no `target`. Raises what `call` does, Transient for bytes missing or too many, Waiting for a full disk.
+        """
+
+        def take(answer: requests.Response) -> bytes:
+            if not 200 <= answer.status_code < 300:
+                return _kept(answer)
+            _to_disk(answer, target, deadline, size_bytes)
+            return b""
+
+        identity = {"Accept-Encoding": "identity", **(headers or {})}  # the file's own bytes
+        request = _Request("GET", url, identity, {"params": _encodable(params)}, take=take)
+        return self._judged(self._exchange(request, deadline), ())
 
     def _judged(self, answer: Answer, accept: Collection[int]) -> Answer:
         if 200 <= answer.status < 300 or answer.status in accept:
@@ -224,55 +312,135 @@ class Http:
     def _once(self, request: _Request, deadline: Deadline) -> Answer:
         """requests' own errors are dropped, not chained: their text shows the address with the key in it."""
         deadline.check()
-        host = urlsplit(request.url).hostname or "?"
-        _check_scheme(request.url, host)
+        host = _checked(request)
         session = self._session(request.url)
         options: dict[str, Any] = {key: value for key, value in request.options.items() if value is not None}
         if request.body is not None:
             options["data"] = request.body
-        headers = {"User-Agent": self.agent, **request.headers}
-        with Watch(deadline) as watch:
+        with Watch(deadline):
             try:
                 answer = session.request(
                     request.method,
                     request.url,
-                    headers=headers,
-                    timeout=(CONNECT_S, min(request.read_s, max(0.001, deadline.remaining()))),
+                    headers={"User-Agent": self.agent, **request.headers},
+                    timeout=(CONNECT_S, min(request.read_s, deadline.remaining() + 1)),  # the watch comes first
                     allow_redirects=False,
                     stream=True,
                     **options,
                 )
                 with answer:
-                    content = answer.raw.read(ANSWER_BYTES, decode_content=True) or b""
+                    content = request.take(answer)
                     said = {key.lower(): text for key, text in answer.headers.items()}
                     whole = request.body is not None and request.body.is_complete
-                    return Answer(answer.status_code, said, content, host, is_of_body=whole)
+                    return Answer(answer.status_code, said, content, host, is_of_body=whole, told=request.told)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-                session.close()
-                if watch.was_cut:
-                    deadline.check()
-                trouble = _lost(request, host, _why(error))
-        raise trouble from None
+                trouble: DailiesError = _lost(request, host, _why(error))
+            except UnicodeError:
+                trouble = ConfigError(f"{host[:80]}: can be no name of a host; check its address")
+        session.close()
+        ended = _ended(deadline)
+        if ended is not None and (isinstance(ended, Interrupted | OutOfTime) or not isinstance(trouble, OutcomeUnknown)):
+            raise ended
+        raise trouble
 
-    def _session(self, url: str) -> requests.Session:
+    def _session(self, url: str) -> Session:
         """One a thread: sessions are not made for several."""
-        session: requests.Session | None = getattr(self._local, "session", None)
+        session: Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = requests.Session()
-            session.mount("https://", Adapter())
-            session.mount("http://", Adapter())
-            session.auth = lambda request: request  # else requests looks into ~/.netrc
-            self._local.session = session
+            session = self._local.session = Session()
         session.cookies.clear()
         session.trust_env = not is_loopback(url)  # proxies and certificates of this machine
         return session
 
 
-def _check_scheme(url: str, host: str) -> None:
-    scheme = urlsplit(url).scheme
-    if scheme == "https" or (scheme == "http" and is_loopback(url)):
-        return
-    raise ConfigError(f"{host}: {scheme or 'no scheme'}: only https is spoken, but to this very machine; write https://")
+def _to_disk(answer: requests.Response, target: Path, deadline: Deadline, size_bytes: int | None) -> None:
+    """urllib3 counts against Content-Length, and none of its errors is an OSError: those here are the disk's."""
+    host, got = urlsplit(answer.url).hostname, 0
+    with _disk_of(target), contextlib.ExitStack() as undo:
+        with target.open("wb") as file:
+            undo.callback(target.unlink, missing_ok=True)
+            for block in answer.raw.stream(BLOCK_BYTES, decode_content=False):
+                deadline.check()
+                got += len(block)
+                if size_bytes is not None and got > size_bytes:
+                    break
+                file.write(block)
+        if size_bytes is not None and got != size_bytes:
+            more = "more" if got > size_bytes else f"{got}"
+            raise Transient(f"{host}: {target.name} has {size_bytes} bytes and {more} came; it is tried again later")
+        undo.pop_all()
+
+
+@contextlib.contextmanager
+def _disk_of(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise Waiting(f"{target.parent}: its disk is full; free some space", Category.NO_SPACE) from error
+        raise Transient(f"{target}: cannot be written: {error.strerror}; make its folder writable") from error
+
+
+def _parts(url: str) -> SplitResult | None:
+    """None for what is no address."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+
+
+def _is_spoken(parts: SplitResult) -> bool:
+    return parts.hostname is not None and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.geturl())))
+
+
+def _checked(request: _Request) -> str:
+    """The name of its host. Raises ConfigError for what must not leave."""
+    parts = _parts(request.url)
+    if parts is None or not parts.hostname:
+        raise ConfigError("the address of a host cannot be read; write it like https://example.org in the settings")
+    host = parts.hostname
+    if not _is_spoken(parts):
+        raise ConfigError(f"{host}: {parts.scheme or 'no scheme'}: only https is spoken, but to this very machine; write https://")
+    for name, text in request.headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_TEXT.fullmatch(text):
+            raise ConfigError(
+                f"{host}: header {plain(name)}: starts with a blank, or holds a line break or another character that HTTP"
+                " cannot carry; check the setting or the secret behind it"
+            )
+    return host
+
+
+def _encodable(fields: Mapping[str, str] | None) -> dict[str, str] | None:
+    """What is no character (a lone surrogate) goes out as `?`."""
+    if fields is None:
+        return None
+    return {key.encode(errors="replace").decode(): str(text).encode(errors="replace").decode() for key, text in fields.items()}
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """Every text in a JSON document, but the names of its fields."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, Mapping):
+        for value in content.values():
+            yield from _texts(value)
+    elif isinstance(content, list | tuple):
+        for value in content:
+            yield from _texts(value)
+
+
+def _ended(deadline: Deadline) -> DailiesError | None:
+    try:
+        deadline.check()
+    except DailiesError as error:
+        return error
+    return None
 
 
 def _why(error: Exception) -> str:
@@ -282,9 +450,11 @@ def _why(error: Exception) -> str:
         deeper := inner.__cause__ or inner.__context__ or next((one for one in inner.args if isinstance(one, Exception)), None)
     ) is not None:
         inner = deeper
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({inner.verify_message}); check the address and this machine's certificates"
     if isinstance(inner, OSError) and inner.strerror:
         return inner.strerror
-    return type(inner).__name__
+    return _REASONS.get(type(inner).__name__, type(inner).__name__)
 
 
 def _lost(request: _Request, host: str, why: str) -> Transient:

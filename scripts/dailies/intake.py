@@ -22,6 +22,7 @@ class Wishes:
     code: str | None = None
     remove_source: bool = False
     allow_duplicate: bool = False
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ def _video(path: Path, wishes: Wishes, root: Path, clock: Clock) -> Video:
             kind="file", uri=uri, original_name=name, size_bytes=size, identity=identity, remove_after_publish=wishes.remove_source
         ),
         duplicate_allowed=wishes.allow_duplicate,
+        hosts=wishes.hosts,
         metadata=Metadata(tags=wishes.tags),
         edited_at={key: now for key, said in (("title", wishes.title), ("tags", wishes.tags), ("code", wishes.code)) if said},
         created_at=now,

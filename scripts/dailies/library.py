@@ -1,6 +1,6 @@
 """A library opened for a command: its settings, and what is made from them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +9,15 @@ from dailies import config, hosts
 from dailies.clock import Clock, Deadline, SystemClock
 from dailies.config import Settings
 from dailies.database import Database
+from dailies.delivery import Dispatch, Meter
+from dailies.enrich import Enricher
 from dailies.errors import ConfigError
+from dailies.gates import Gates
 from dailies.hosts import Host
+from dailies.http import Http
 from dailies.intake import Desk
-from dailies.model import readable
+from dailies.journal import Journal
+from dailies.model import Kind, Video, readable
 from dailies.publication import Publisher
 from dailies.redact import Redactor, plain, secrets_of
 from dailies.repository import Repository
@@ -63,9 +68,43 @@ class Library:
     def hosts(self) -> Mapping[str, Host]:
         return hosts.build(self.settings, self.root, self.clock, config.environment())
 
+    def dispatch(self, meter: Meter | None = None) -> Dispatch:
+        """What deliveries share; `meter` is told how far they are."""
+        gates = Gates(self.settings, lambda: self.database.index().sent_at(), self.clock)
+        told = {"meter": meter} if meter else {}
+        return Dispatch(self.hosts, gates, self.journal, self.settings, self.work, self.clock, self.clean_text, **told)
+
+    def check_host(self, name: str, kind: Kind = Kind.VIDEO) -> None:
+        """Raises ConfigError for a host that is not configured, or takes no such files."""
+        if name not in self.hosts:
+            raise ConfigError(f"{name}: no section [hosts.{name}]; known: {', '.join(sorted(self.hosts))}")
+        if kind not in self.hosts[name].capabilities.kinds:
+            raise ConfigError(f"{name}: takes no {kind}; name another host")
+
+    def saver(self, video: Video) -> Callable[[Video], Video]:
+        """Saves one version of a video after the other, each on the one before, of which `video` is the first."""
+        before = video
+
+        def save(after: Video) -> Video:
+            nonlocal before
+            before = self.database.save(after, before)
+            return before
+
+        return save
+
+    @cached_property
+    def journal(self) -> Journal:
+        return Journal(self.root, self.work)
+
+    @cached_property
+    def enricher(self) -> Enricher:
+        """Raises ConfigError for a catalogue that is not known."""
+        settings = self.settings.enrich
+        return Enricher(settings, self.root, self.work, Http(self.clock), self.clock, config.environment())
+
     @cached_property
     def publisher(self) -> Publisher:
-        return Publisher(self.repository, self.database, self.work, self.clean_text)
+        return Publisher(self.repository, self.database, self.journal, self.work, self.clean_text)
 
     @cached_property
     def redactor(self) -> Redactor:

@@ -176,14 +176,19 @@ class Part(Record):
 
     name: str
     sha256: Sha256
+    size_bytes: int = 0
     remote_id: str
     direct_url: str | None = None
 
 
 class Upload(Record):
-    """The state of one (video, host, kind); `parts` are the files of pictures, the links those of the cover then."""
+    """The state of one (video, host, kind), docs/registry.md; `parts` are the files of pictures, the links those of the cover then.
+
+    `until`: not sent again before (RATE_LIMITED); `is_settling`: the host has it and works on it still.
+    """
 
     status: UploadStatus = UploadStatus.PENDING
+    adapter: str | None = None
     retry_count: int = 0
     remote_id: str | None = None
     watch_url: str | None = None
@@ -192,6 +197,8 @@ class Upload(Record):
     sha256: Sha256 | None = None
     attempt_id: str | None = None
     at: Timestamp | None = None
+    until: Timestamp | None = None
+    is_settling: bool = False
     error: str | None = None
     parts: Mapping[str, Part] = {}
     previous: tuple[Mapping[str, Any], ...] = ()
@@ -228,6 +235,7 @@ class Video(Record):
     preview: Preview | None = None
     images: Mapping[str, str] = {}  # file names of cover, sprite, sprite_vtt, contact, animation
     markers: tuple[Shot, ...] = ()  # the shots around the preview's clips
+    hosts: tuple[str, ...] = ()  # that a person named for this video; else those of the settings
     uploads: Mapping[str, Mapping[Kind, Upload]] = {}
     created_at: Timestamp
     updated_at: Timestamp
@@ -256,6 +264,10 @@ class Video(Record):
 
     def is_published(self) -> bool:
         return any(self.is_on(host) for host in self.uploads)
+
+    def is_settled_anywhere(self) -> bool:
+        """Whether a host has it for certain: it has confirmed the upload and does not work on it any more."""
+        return any(self.is_on(host) and not self.upload(host, Kind.VIDEO).is_settling for host in self.uploads)
 
     def has_completed(self, step: StepName) -> bool:
         record = self.steps.get(step)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from dailies import actions, atomic, cleanup, config, intake, policy, report, sharing
+from dailies import actions, atomic, cleanup, config, intake, policy, report, settling, sharing
 from dailies.claims import Claims
 from dailies.clock import Deadline, Halt, SystemClock
 from dailies.database import to_json
@@ -56,7 +56,7 @@ def run(library: Library, wanted: Wanted, watcher: Watcher, stop: threading.Even
     limit_s, started = library.settings.run.time_limit, library.clock.now()
     collector = Collector(report.new_run_id(started), started, limit_s, library.clean_text, wanted.slot)
     deadline = Deadline.after(library.clock, limit_s - commit_reserve_s(library), Halt(stop))
-    kit = _kit(library)
+    kit = _kit(library, watcher)
     try:
         with Single(library.work / "run.lock").held():
             return _run_alone(library, wanted, watcher, kit, collector, deadline, stop)
@@ -87,14 +87,15 @@ def check_time(library: Library) -> None:
 
 def check_place(library: Library, *, is_demo: bool = False) -> None:
     """Raises ConfigError where a published file would vanish with the machine (design, rule 8)."""
-    adapters = {library.settings.hosts[name].adapter for name in library.settings.publish.hosts if name in library.settings.hosts}
-    if actions.is_hosted() and adapters == {"folder"} and not is_demo:
+    if not actions.is_hosted() or is_demo:
+        return
+    if all(library.hosts[name].capabilities.is_local for name in library.settings.publish.hosts if name in library.hosts):
         raise ConfigError(
             "publish.hosts: only a folder on this hosted runner, which vanishes with it; add a host that is elsewhere"
         )
 
 
-def _kit(library: Library) -> Kit:
+def _kit(library: Library, watcher: Watcher | None = None) -> Kit:
     """Everything that a person could have set wrong is found here, before the first video. Raises ConfigError."""
     ffmpeg.executable()
     settings = library.settings
@@ -106,7 +107,16 @@ def _kit(library: Library) -> Kit:
         accept_damaged=settings.library.accept_damaged,
         decode_all=settings.publish.verify == "decode",
     )
-    return Kit(library.root, library.work, settings, library.hosts, library.clock, rules)
+    return Kit(
+        library.root,
+        library.work,
+        settings,
+        library.hosts,
+        library.clock,
+        rules,
+        library.dispatch(watcher.uploading if watcher else None),
+        library.enricher,
+    )
 
 
 def commit_reserve_s(library: Library) -> float:
@@ -139,8 +149,10 @@ def _run_alone(
         for refused in taken.refused:
             log.warning("inbox: %s", refused)
             collector.problem(f"inbox: {refused}")
+        settling.settle(library, kit.dispatch, deadline)
         with kit.rules.children:
             _work(library, wanted, _runner(library, kit, watcher, collector), claims, deadline, is_shared=is_shared)
+        settling.settle(library, kit.dispatch, deadline)  # most hosts are done with what they got by now
     except (Interrupted, OutOfTime):
         pass  # before the first video was taken: said by the report's status
     except ConfigError as problem:
@@ -295,12 +307,17 @@ def dry_run(library: Library, wanted: Wanted) -> tuple[list[Planned], list[Path]
     planned: list[Planned] = []
     deadline = Deadline.after(library.clock, library.settings.run.time_limit)
     for video in policy.in_order(video for video in library.database.videos() if policy.is_open(video)):
-        job = Job(kit, WorkFolder(library.work / video.id), deadline, lambda same: same, lambda _: None, lambda _: None)
+        job = _idle_job(kit, WorkFolder(library.work / video.id), deadline)
         names = tuple(step.name.value for step in STEPS if step.is_needed(video, job))
         is_over_limit = wanted.limit is not None and len([one for one in planned if not one.note]) >= wanted.limit
         note = _why_not(library, wanted, video) or ("over the limit" if is_over_limit else "")
         planned.append(Planned(video, () if note else names, note))
     return planned, intake.unknown(inbox.search(library.inbox).media, library.desk(deadline))
+
+
+def _idle_job(kit: Kit, folder: WorkFolder, deadline: Deadline) -> Job:
+    """For asking steps whether they are needed: it stores nothing."""
+    return Job(kit, folder, deadline, lambda same: same, lambda _: None, lambda _: None, lambda _video, _host: None)
 
 
 def _why_not(library: Library, wanted: Wanted, video: Video) -> str:

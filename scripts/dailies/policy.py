@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
+from dailies import uploads
 from dailies.clock import parse_timestamp, timestamp
 from dailies.config import Settings
-from dailies.errors import Category, DailiesError, SourceGone, Transient, VideoError
+from dailies.errors import Category, DailiesError, Postponed, SourceGone, Transient, VideoError
 from dailies.model import LastError, State, StepName, StepRecord, StepStatus, Video
 
 MAX_INTERRUPTIONS: Final = 5  # the runner dying unexplained in the same step of a video this often fails it (design, rule 10)
@@ -68,6 +69,8 @@ def after_error(video: Video, step: StepName | None, error: DailiesError, messag
     """The record after a failure; `message` is the redacted text of `error`."""
     if isinstance(error, SourceGone):
         return _ended(video, State.UNAVAILABLE, step, error, message, now)
+    if isinstance(error, Postponed):
+        return video.with_(state=State.QUEUED, next_attempt_at=timestamp(error.until + timedelta(seconds=0.999)))
     if not isinstance(error, VideoError | Transient):
         # waiting, out of time, interrupted, a person's matter: nothing is counted. Why it waits is in the log and the
         # report: a video that waits changes no record
@@ -124,6 +127,12 @@ def after_optional_failure(video: Video, step: StepName, duration_s: float, mess
     return video.with_step(StepName.PREVIEW, failed) if is_before_preview else video
 
 
+def after_loss(video: Video, message: str) -> Video:
+    """A host has not kept what it had confirmed: a finished video is queued again, and sent from what is left of it."""
+    video = video.with_warning(message)
+    return video.with_(state=State.QUEUED, next_attempt_at=None) if video.state is State.DONE else video
+
+
 def finished(video: Video) -> Video:
     return video.with_(state=State.DONE, next_attempt_at=None, last_error=None, claim=None)
 
@@ -144,6 +153,7 @@ def retried(video: Video) -> Video:
         duplicate_of=None,
         warnings=(),
         steps=kept,
+        uploads={host: {kind: uploads.again(upload) for kind, upload in kinds.items()} for host, kinds in video.uploads.items()},
         media=None if video.state is State.DUPLICATE else video.media,  # inspected anew: it may still be one
     )
 

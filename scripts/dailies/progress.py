@@ -1,12 +1,18 @@
 """Who is told what a run is doing, while it does it."""
 
 import logging
-from typing import Protocol
+import threading
+from typing import Final, Protocol
 
-from dailies.clock import show_duration
+from dailies.clock import Clock, SystemClock, show_duration
+from dailies.hosts import Asset
 from dailies.model import StepName, Video
 
 log = logging.getLogger(__name__)
+
+_PAUSE_S: Final = 5.0
+_STEP_S: Final = 1.0
+_WORTH_BYTES: Final = 5_000_000  # less is there before it can be told
 
 
 class Watcher(Protocol):
@@ -18,9 +24,36 @@ class Watcher(Protocol):
 
     def video_ended(self, video: Video) -> None: ...
 
+    def uploading(self, video: Video, host: str, asset: Asset, sent: int) -> None: ...
+
+
+class Pace:
+    """Of lines about an upload: one at its end, before that each 5 s or 10 %, whichever comes later than a second."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._told: dict[tuple[str, str], tuple[float, int]] = {}
+        self._lock = threading.Lock()
+
+    def is_due(self, host: str, asset: Asset, sent: int) -> bool:
+        now, key = self._clock.monotonic(), (host, asset.name)
+        with self._lock:
+            at, before = self._told.setdefault(key, (now, 0))
+            if sent >= asset.size_bytes:
+                del self._told[key]
+                return asset.size_bytes >= _WORTH_BYTES
+            is_step = now - at >= _STEP_S and (sent - before) * 10 >= asset.size_bytes
+            if not is_step and now - at < _PAUSE_S:
+                return False
+            self._told[key] = (now, sent)
+            return True
+
 
 class LogWatcher:
     """One plain line for each fact."""
+
+    def __init__(self) -> None:
+        self._pace = Pace(SystemClock())
 
     def step_started(self, video: Video, step: StepName) -> None:
         log.debug("video=%s step=%s started", video.id, step)
@@ -33,3 +66,8 @@ class LogWatcher:
 
     def video_ended(self, video: Video) -> None:
         log.info("video=%s state=%s", video.id, video.state)
+
+    def uploading(self, video: Video, host: str, asset: Asset, sent: int) -> None:
+        if self._pace.is_due(host, asset, sent):
+            share = 100 * sent // max(1, asset.size_bytes)
+            log.info("video=%s host=%s file=%s sent=%d%% of %.1f MB", video.id, host, asset.name, share, asset.size_bytes / 1e6)

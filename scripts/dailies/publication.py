@@ -9,12 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from dailies import atomic
+from dailies import atomic, journal
 from dailies.claims import Claims
 from dailies.clock import Deadline, parse_timestamp
 from dailies.database import Database, is_readable, is_record
 from dailies.errors import DailiesError, Interrupted, NotPublished, OutOfTime
 from dailies.git_door import GitError, Trouble
+from dailies.journal import Journal
 from dailies.locks import Single
 from dailies.progress import log
 from dailies.report import PushState
@@ -76,6 +77,7 @@ class Publisher:
 
     repository: Repository
     database: Database
+    journal: Journal
     work: Path
     clean_text: Callable[[str], str] = str
     tip: str | None = None  # what the remote had when it was asked last: the records on disk contain it
@@ -162,15 +164,17 @@ class Publisher:
             return 0
         before, after = self.repository.contents(base, changed), self.repository.contents(theirs, changed)
         for path in changed:
-            if not path.startswith(VIDEOS):
+            if journal.is_events(path):
+                self._take_events(path, after.get(path))
+            elif not path.startswith(VIDEOS):
                 self._take_file(path, before.get(path), after.get(path))
         records = {path: (before.get(path), content) for path, content in after.items() if path.startswith(VIDEOS)}
         return self.database.merge_in(records)
 
     def _take_file(self, path: str, before: bytes | None, after: bytes | None) -> None:
-        """A run's report, say: theirs, unless it was touched here. A tree of git may hold any name."""
+        """A run's report, say: theirs, unless it was touched here."""
         place = self.database.root / path
-        if ".." in place.parts or not place.resolve().is_relative_to(self.database.folder.resolve()):
+        if not self._is_ours(path):
             return
         ours = _read(place)
         if ours != before or ours == after:
@@ -182,6 +186,16 @@ class Publisher:
                 atomic.write(place, after)
         except OSError as error:  # the branch keeps it
             log.warning("%s: cannot be written: %s", path, error.strerror)
+
+    def _take_events(self, path: str, theirs: bytes | None) -> None:
+        """What happened is never undone: lines are joined, and a file that is gone there stays here."""
+        if theirs is not None and self._is_ours(path):
+            self.journal.take_in(self.database.root / path, theirs)
+
+    def _is_ours(self, path: str) -> bool:
+        """A tree of git may hold any name."""
+        place = self.database.root / path
+        return ".." not in place.parts and place.resolve().is_relative_to(self.database.folder.resolve())
 
     def unreadable(self, parent: str | None, changed: Iterable[str]) -> set[str]:
         """Of records that differ, those that must stay as in `parent`: one side cannot be read, or is gone (design, rule 12)."""
@@ -203,6 +217,9 @@ class Publisher:
         missing = [path for path in changed if is_record(path) and not (self.database.root / path).exists()]
         kept = self.repository.contents(tip, missing)
         self.database.merge_in({path: (None, content) for path, content in kept.items()})
+        events = [path for path in changed if journal.is_events(path)]
+        for path, content in self.repository.contents(tip, events).items():
+            self._take_events(path, content)
         return changed
 
     def refresh(self, deadline: Deadline) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from dailies import cleanup, locks, policy
 from dailies.clock import Clock
 from dailies.database import Database
+from dailies.delivery import SESSIONS
 from dailies.model import ID_PATTERN, State, StepName, Video
 from dailies.owner import Owner
 from dailies.space import Space
@@ -82,8 +83,16 @@ def recover(database: Database, space: Space, work: Path, sweep: tuple[Path, ...
     reservations = space.drop_stale()
     holders = locks.drop_dead_holders(work)
     temporary = cleanup.drop_temporary_files((database.folder, work, *sweep), clock)
+    _drop_old_sessions(work, keep_s, clock)
     videos, folders = _put_right(database, work, keep_s, clock)
     return Recovered(orphans, reservations, temporary, holders, videos, folders)
+
+
+def _drop_old_sessions(work: Path, keep_s: float, clock: Clock) -> None:
+    """What an adapter kept of an upload that nobody will go on with."""
+    for path in work.glob(f"{SESSIONS}*.json"):
+        if clock.now().timestamp() - path.stat().st_mtime > keep_s:
+            path.unlink(missing_ok=True)
 
 
 def _put_right(database: Database, work: Path, keep_s: float, clock: Clock) -> tuple[int, int]:

@@ -87,6 +87,7 @@ class RunReport(Record):
     errors_by_category: Mapping[str, int]
     retries: Retries
     mean_recovery_s: float | None
+    seconds_saved_by_overlap: float = 0.0  # what the steps took one by one, less the time in which any was at work
     put_back: int = 0
     problems: tuple[str, ...] = ()
     push: PushState | None = None
@@ -110,6 +111,7 @@ class Collector:
         self._slot = slot
         self._lock = threading.Lock()
         self._steps: dict[str, dict[StepName, StepReport]] = {}
+        self._spans: list[tuple[float, float]] = []  # of steps, monotonic seconds
         self._videos: dict[str, Video] = {}
         self._errors: Counter[str] = Counter()
         self._retried: set[str] = set()
@@ -132,9 +134,11 @@ class Collector:
             self._videos[video.id] = video
             self._steps.setdefault(video.id, {})
 
-    def step(self, video: Video, name: StepName, status: StepStatus, duration_s: float, error: str | None = None) -> None:
-        said = self._clean(error) if error else None
+    def step(self, video: Video, name: StepName, status: StepStatus, span: tuple[float, float], error: str | None = None) -> None:
+        """`span`: when it began and ended, in monotonic seconds."""
+        said, duration_s = self._clean(error) if error else None, span[1] - span[0]
         with self._lock:
+            self._spans.append(span)
             self._steps[video.id][name] = StepReport(status=status, duration_s=round(duration_s, 3), error=said)
 
     def failure(self, category: str, *, is_put_back: bool) -> None:
@@ -191,6 +195,7 @@ class Collector:
             errors_by_category=dict(sorted(self._errors.items())),
             retries=Retries(attempted=len(self._retried), succeeded=len(self._retried & done)),
             mean_recovery_s=round(sum(recoveries) / len(recoveries), 1) if recoveries else None,
+            seconds_saved_by_overlap=round(saved_by_overlap(self._spans), 3),
             put_back=self._put_back,
             problems=tuple(self._problems),
             slot=self._slot,
@@ -200,6 +205,15 @@ class Collector:
         return VideoReport(
             id=video.id, code=video.code, state=video.state, steps=self._steps[video.id], bytes=video.source.size_bytes
         )
+
+
+def saved_by_overlap(spans: Iterable[tuple[float, float]]) -> float:
+    """Seconds that all spans take one by one, less the length of their union."""
+    saved, end = 0.0, float("-inf")
+    for began, ended in sorted(spans):
+        saved += max(0.0, min(end, ended) - began)
+        end = max(end, ended)
+    return saved
 
 
 def recent(paths: Iterable[Path], count: int = 1) -> list[RunReport]:

@@ -6,12 +6,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from dailies import cleanup, policy
 from dailies.clock import Deadline, show_duration
 from dailies.database import Database
-from dailies.errors import Category, ConfigError, DailiesError, Interrupted, OutOfTime, Transient, Waiting
+from dailies.errors import Category, ConfigError, DailiesError, Interrupted, OutOfTime, Postponed, Transient, Waiting
 from dailies.model import State, StepName, StepStatus, Video
 from dailies.progress import Watcher
 from dailies.recovery import mark_step, unmark_step
@@ -22,6 +23,7 @@ from dailies.steps import STEPS, Job, Kit, Lanes, Step, WorkFolder, needs_publis
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.2  # how late the loop sees a stop
+_PATIENCE = timedelta(minutes=5)  # a run waits this long for a host that wants it to
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Runner:
     sha256_lock: threading.Lock
     on_tick: Callable[[], None] = lambda: None  # called a few times a second, for checkpoints
     commit_reserve_s: float = 0.0  # of the run's time, kept behind the deadline for committing
+    postponed: dict[str, tuple[datetime, Video]] = field(default_factory=dict)  # taken again by this run at that time
 
     def run(self, queue: Iterable[Video], deadline: Deadline, limit: int | None = None) -> None:
         """Until the queue is taken, the time is over or a stop. Raises ConfigError and what is a bug, after all have ended."""
@@ -48,7 +51,8 @@ class Runner:
         with ThreadPoolExecutor(self.workers, thread_name_prefix="video") as pool:
             active: set[Future[None]] = set()
             try:
-                while waiting or active:
+                while waiting or active or self.postponed:
+                    active |= {pool.submit(self._process, video, deadline) for video in self._due(deadline)}
                     while waiting and len(active) < self.workers and started != limit and not deadline.stop.is_set():
                         video = self._as_it_is(waiting.popleft())
                         if video is None:
@@ -59,7 +63,9 @@ class Runner:
                         else:
                             self._tell_not_started(video)
                     if not active:
-                        break
+                        if not self.postponed or deadline.stop.is_set() or deadline.remaining() <= 0:
+                            break
+                        self.kit.clock.sleep(_LOOK_S)
                     ended, active = wait(active, _LOOK_S, FIRST_COMPLETED)
                     self.on_tick()
                     for future in ended:
@@ -68,7 +74,16 @@ class Runner:
                 deadline.stop.set()  # the others end cleanly before the pool is left
                 raise
             finally:
-                self.collector.skipped(len(waiting))
+                self.collector.skipped(len(waiting) + len(self.postponed))
+
+    def _due(self, deadline: Deadline) -> list[Video]:
+        """Postponed videos whose time has come: they wait in no slot, and the run goes on meanwhile."""
+        if deadline.stop.is_set():
+            return []
+        now = self.kit.clock.now()
+        ready = [video_id for video_id, (until, _) in list(self.postponed.items()) if until <= now]
+        videos = [self._as_it_is(self.postponed.pop(video_id)[1]) for video_id in ready]
+        return [video for video in videos if video is not None]
 
     def _as_it_is(self, queued: Video) -> Video | None:
         """The record by now; None where another run has taken or finished the video, or a person has removed it."""
@@ -119,7 +134,7 @@ class _Way:
         self._step: StepName | None = None
 
     def go(self, deadline: Deadline) -> None:
-        job = Job(self._kit, self.folder, deadline, self._save, self._original_of, self._similar_to)
+        job = Job(self._kit, self.folder, deadline, self._save, self._original_of, self._similar_to, self._intend)
         for step in STEPS:
             deadline.check()
             if step.is_needed(self._video, job):
@@ -150,15 +165,17 @@ class _Way:
         try:
             video = step.act(self._video, job)
         except DailiesError as error:
-            took, message = clock.monotonic() - began, runner.clean_text(str(error))
-            self._tell_failure(step, error, took, message)
+            ended, message = clock.monotonic(), runner.clean_text(str(error))
+            took = ended - began
+            self._tell_failure(step, error, (began, ended), message)
             if not is_optional or isinstance(error, OutOfTime | Interrupted | Waiting | ConfigError):
                 raise
             self._save(policy.after_optional_failure(self._video, step.name, took, message, clock.now()))
         else:
-            took = clock.monotonic() - began
+            ended = clock.monotonic()
+            took = ended - began
             self._save(policy.after_step(video, step.name, took, clock.now()))
-            runner.collector.step(self._video, step.name, StepStatus.COMPLETED, took)
+            runner.collector.step(self._video, step.name, StepStatus.COMPLETED, (began, ended))
             runner.watcher.step_ended(self._video, step.name, took, None)
         finally:
             cleanup.drop_folder(self.folder.tmp)
@@ -172,19 +189,23 @@ class _Way:
             f"{self._video.code}: {step.name} took longer than {limit:.0f} s; raise [run] step_timeout if it may", Category.TIMEOUT
         )
 
-    def _tell_failure(self, step: Step, error: DailiesError, took: float, message: str) -> None:
+    def _tell_failure(self, step: Step, error: DailiesError, span: tuple[float, float], message: str) -> None:
         is_interrupted = isinstance(error, OutOfTime | Interrupted)
         status = StepStatus.INTERRUPTED if is_interrupted else StepStatus.FAILED
-        self._runner.collector.step(self._video, step.name, status, took, message)
-        self._runner.watcher.step_ended(self._video, step.name, took, message)
+        self._runner.collector.step(self._video, step.name, status, span, message)
+        self._runner.watcher.step_ended(self._video, step.name, span[1] - span[0], message)
 
     def stopped_by(self, error: DailiesError, deadline: Deadline) -> None:
         """Record what became of the video; a person's matter (ConfigError) ends the run."""
         runner = self._runner
         message = runner.clean_text(str(error))
         video = policy.after_error(self._video, self._step, error, message, self._kit.settings, self._kit.clock.now())
-        if isinstance(error, Waiting):
+        if isinstance(error, Postponed) and error.until - self._kit.clock.now() <= _PATIENCE:
+            runner.postponed[video.id] = (error.until, video)
+        elif isinstance(error, Waiting):
             runner.collector.skipped()
+            if error.category is Category.HOST:  # a person must act: such a run is not all well
+                runner.collector.failure(error.category, is_put_back=True)
             if self._step is None:  # else the watcher has said it
                 log.warning("video=%s waits: %s", video.id, message)
         elif not isinstance(error, OutOfTime | Interrupted | ConfigError):
@@ -217,6 +238,16 @@ class _Way:
                 original = self._runner.database.index().holder_of(digest, besides=video.id)
                 if original is not None:
                     return original
+            self._save(video)
+            return None
+
+    def _intend(self, video: Video, host: str) -> str | None:
+        """Under one lock, as above: of two videos with the same MP4 at once one is sent."""
+        with self._runner.sha256_lock:
+            if not video.duplicate_allowed and video.file is not None:
+                twin = self._runner.database.index().sent_twin(video.file.sha256, host, besides=video.id)
+                if twin is not None:
+                    return twin
             self._save(video)
             return None
 

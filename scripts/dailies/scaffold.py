@@ -12,6 +12,7 @@ from dailies.generate import schemas, settings_toml, workflow
 
 IGNORED: Final = (
     "/work/",
+    "/logs/",
     "/demo/",
     "/.venv/",
     "/media/published/",
@@ -24,7 +25,11 @@ IGNORED: Final = (
 
 # Records are merged by `dailies merge-driver`, once `git config merge.dailies.driver` names it; what is derived stays as it is
 # here and is rebuilt when it is published next
-ATTRIBUTES: Final = "database/videos/** merge=dailies\ndatabase/*.json merge=dailies\ndatabase/combined/** merge=dailies\n"
+ATTRIBUTES: Final = """database/videos/** merge=dailies
+database/*.json merge=dailies
+database/combined/** merge=dailies
+database/events/*.jsonl merge=union
+"""
 MERGE_DRIVER: Final = 'git config merge.dailies.driver "dailies merge-driver %O %A %B %P"'
 
 

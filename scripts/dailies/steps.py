@@ -5,28 +5,29 @@ A step asks the record and the work folder whether it is needed, never a flag in
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from dailies import atomic, cleanup, copying
-from dailies.clock import Clock, Deadline, timestamp
+from dailies import atomic, cleanup, copying, delivery, uploads
+from dailies.clock import Clock, Deadline
 from dailies.config import Settings
-from dailies.errors import Category, Transient
-from dailies.hosts import Asset, Host, Receipt
+from dailies.delivery import Dispatch, Files, asset_of
+from dailies.enrich import Enricher
+from dailies.errors import Category, DailiesError, Postponed, Transient, VideoError, Waiting
+from dailies.hosts import Asset, Host
 from dailies.media import analysis, render, scenes
 from dailies.media import probe as probing
 from dailies.media.analysis import STEADY, Analysis
 from dailies.media.probe import Probe
 from dailies.media.recipes import Look
-from dailies.model import Clip, Kind, MediaFile, Part, Preview, State, StepName, StepStatus, Upload, UploadStatus, Video
+from dailies.model import Clip, Kind, MediaFile, Preview, State, StepName, StepStatus, UploadStatus, Video
 from dailies.sources import fetcher
 
 Lane = Literal["media", "transfer"]
-_OPEN: Final = frozenset({UploadStatus.IN_PROGRESS, UploadStatus.UNKNOWN})
 _SPACE_FACTOR: Final = 3.2  # the copy, the MP4 and what a folder host on the same disk takes of it, a tenth spare
 _SPACE_EXTRA_BYTES: Final = 64_000_000  # the preview and the pictures
 _COVER: Final = "cover"
@@ -99,12 +100,15 @@ class Kit:
     hosts: Mapping[str, Host]
     clock: Clock
     rules: render.Rules
+    dispatch: Dispatch
+    enricher: Enricher
 
 
 @dataclass
 class Job:
     """One video in one run. `save` stores a record at once (write-ahead of uploads); `original_of` stores the sha256 and
-    answers which other video these bytes belong to, both in one go; `similar_to` does the same with the fingerprint."""
+    answers which other video these bytes belong to, both in one go; `similar_to` does the same with the fingerprint, `intend` with
+    the intent to send the MP4 to a host."""
 
     kit: Kit
     folder: WorkFolder
@@ -112,6 +116,7 @@ class Job:
     save: Callable[[Video], Video]
     original_of: Callable[[Video], str | None]
     similar_to: Callable[[Video], str | None]
+    intend: delivery.Intend
     probes: dict[Path, Probe] = field(default_factory=dict)  # of this run only; the record holds the summary
     trusted: dict[Path, bool] = field(default_factory=dict)  # kept files of an earlier run are read once before they are used
 
@@ -160,15 +165,19 @@ def _has_failed(video: Video, step: StepName) -> bool:
 
 
 def needs_publishing(video: Video, kit: Kit) -> bool:
-    on = [video.is_on(name) for name in kit.settings.publish.hosts]
-    return not any(on) if kit.settings.publish.strategy == "fallback" else not all(on)
+    return uploads.needs_publishing(video, kit.settings.publish)
 
 
 def _lacks(video: Video, kit: Kit, kind: Kind) -> bool:
     """Whether a preview host still waits for the preview or the pictures, and none of their steps has failed."""
     if not _is_shown(video) or any(_has_failed(video, step) for step in (StepName.PREVIEW, StepName.PUBLISH_PREVIEW)):
         return False
-    return not all(video.is_on(name, kind) for name in kit.settings.publish.preview_hosts)
+    return any(not video.is_on(name, kind) for name in _preview_hosts(kit, kind))
+
+
+def _preview_hosts(kit: Kit, kind: Kind) -> tuple[str, ...]:
+    """Those of the preview hosts that take such files: some have no place for pictures."""
+    return tuple(name for name in kit.settings.publish.preview_hosts if kind in kit.hosts[name].capabilities.kinds)
 
 
 def _lacks_pictures(video: Video, kit: Kit) -> bool:
@@ -200,6 +209,13 @@ def needs_analysis(video: Video, job: Job) -> bool:
 
 def needs_publish_preview(video: Video, job: Job) -> bool:
     return _lacks(video, job.kit, Kind.PREVIEW) or (bool(video.images) and _lacks_pictures(video, job.kit))
+
+
+def needs_enriching(video: Video, job: Job) -> bool:
+    """Once: `dailies enrich` does it again."""
+    settings = job.kit.settings.enrich
+    is_wanted = settings.sidecars or bool(settings.catalogues)
+    return is_wanted and StepName.ENRICH not in video.steps and needs_publishing(video, job.kit)
 
 
 def needs_convert(video: Video, job: Job) -> bool:
@@ -305,85 +321,66 @@ def _compared(video: Video, job: Job) -> Video:
 
 
 def publish(video: Video, job: Job) -> Video:
-    """To the hosts in their order; raises Transient when not enough of them took it."""
+    """To the hosts in their order. Raises what is to become of the video when not enough of them took it."""
     assert video.file is not None, "convert comes first"
     job.folder.source.unlink(missing_ok=True)  # not needed any more, now that the record says so
-    errors: list[str] = []
-    asset = Asset(video.id, Kind.VIDEO, ".mp4", video.file.sha256)
-    for name in job.kit.settings.publish.hosts:
+    publish = job.kit.settings.publish
+    files = {"video": (job.folder.output, asset_of(video, Kind.VIDEO, ".mp4", video.file.sha256, video.file.size_bytes))}
+    errors: list[DailiesError] = []
+    for name in uploads.in_turn(video, publish):
         if not needs_publishing(video, job.kit):
             break
-        video, error = _upload(video, name, {"video": (job.folder.output, asset)}, job)
+        video, error = _delivered(video, name, files, job)
         errors += [error] if error else []
+        if publish.strategy == "fallback" and video.upload(name, Kind.VIDEO).status in {*uploads.OPEN, UploadStatus.BLOCKED}:
+            break  # another host would make it two copies
     if needs_publishing(video, job.kit):
-        raise Transient(f"{video.code}: not everywhere it should be: {'; '.join(errors)}", Category.HOST)
+        raise _unpublished(f"{video.code}: not everywhere it should be", errors)
     return video
+
+
+def _delivered(video: Video, name: str, files: Files, job: Job) -> tuple[Video, DailiesError | None]:
+    if name not in job.kit.hosts:
+        return video, Waiting(f"{name}: no section [hosts.{name}]; add it or take it from the video's hosts", Category.HOST)
+    return delivery.deliver(video, name, files, job.kit.dispatch, job.save, job.intend, job.deadline)
+
+
+def _unpublished(what: str, errors: Sequence[DailiesError]) -> DailiesError:
+    """What is to become of the video: tried again where one of them may take it later, failed where none ever will."""
+    said = f"{what}: {'; '.join(map(str, errors))}"
+    if any(isinstance(error, Transient) for error in errors):
+        return Transient(said, Category.HOST)
+    moments = [error.until for error in errors if isinstance(error, Postponed)]
+    if moments:
+        return Postponed(said, min(moments))
+    is_waiting = any(isinstance(error, Waiting) for error in errors)
+    return Waiting(said, Category.HOST) if is_waiting else VideoError(said, Category.HOST)
 
 
 def publish_preview(video: Video, job: Job) -> Video:
     """The preview and the pictures, to each of the preview hosts that lacks them."""
-    preview: dict[str, tuple[Path, Asset]] = {}
+    parts: list[Files] = []
     if _lacks(video, job.kit, Kind.PREVIEW):
         assert video.preview is not None, "preview comes first"
-        preview["preview"] = (job.folder.preview, Asset(video.id, Kind.PREVIEW, ".preview.mp4", video.preview.sha256))
+        made = video.preview
+        asset = asset_of(video, Kind.PREVIEW, ".preview.mp4", made.sha256, made.size_bytes)
+        parts.append({"preview": (job.folder.preview, asset)})
     kept = job.kept(video)
-    pictures = {
-        part: (job.folder.pictures / one.name, Asset(video.id, Kind.IMAGE, one.name.removeprefix(video.id), one.sha256))
-        for part, one in sorted((kept.pictures if kept else {}).items(), key=lambda item: item[0] != _COVER)
-    }
-    errors: list[str] = []
-    for name in job.kit.settings.publish.preview_hosts:
-        for files in (preview, pictures):
-            if files:
-                video, error = _upload(video, name, files, job)
-                errors += [error] if error else []
+    pictures = sorted((kept.pictures if kept else {}).items(), key=lambda item: item[0] != _COVER)
+    if pictures:
+        parts.append({part: (job.folder.pictures / one.name, _picture_asset(video, one)) for part, one in pictures})
+    errors: list[DailiesError] = []
+    for files in parts:
+        for name in _preview_hosts(job.kit, next(iter(files.values()))[1].kind):
+            video, error = _delivered(video, name, files, job)
+            errors += [error] if error else []
     if errors:
-        raise Transient(f"{video.code}: preview: {'; '.join(errors)}", Category.HOST)
+        raise _unpublished(f"{video.code}: preview", errors)
     return video
 
 
-def _upload(video: Video, name: str, files: Mapping[str, tuple[Path, Asset]], job: Job) -> tuple[Video, str | None]:
-    """One kind of files to one host: (the video as it now stands, the error). The intent is saved before the first byte
-    (write-ahead); the first file's links are the upload's, where there are several each is one of its parts."""
-    host = job.kit.hosts[name]
-    first = next(iter(files.values()))[1]
-    upload = video.upload(name, first.kind)
-    if upload.status is UploadStatus.SUCCESS:
-        return video, None
-    must_ask = upload.status in _OPEN or not host.overwrites  # a machine lost without a trace may have sent it
-    receipts: dict[str, Receipt] = {}
-    is_intended = False
-    try:
-        for part, (path, asset) in files.items():
-            receipt = host.find(asset, job.deadline) if must_ask else None
-            if receipt is None and not is_intended:
-                upload = upload.model_copy(
-                    update={"status": UploadStatus.IN_PROGRESS, "attempt_id": os.urandom(8).hex(), **_now(job)}
-                )
-                video = job.save(video.with_upload(name, asset.kind, upload))
-                is_intended = True
-            receipts[part] = receipt or host.upload(path, asset, job.deadline)
-    except Transient as error:
-        failed = {"status": UploadStatus.FAILED, "retry_count": upload.retry_count + 1, "error": str(error), **_now(job)}
-        return job.save(video.with_upload(name, first.kind, upload.model_copy(update=failed))), f"{name}: {error}"
-    return job.save(video.with_upload(name, first.kind, _succeeded(upload, files, receipts, job))), None
-
-
-def _succeeded(upload: Upload, files: Mapping[str, tuple[Path, Asset]], receipts: Mapping[str, Receipt], job: Job) -> Upload:
-    first = next(iter(receipts))
-    receipt, sha256 = receipts[first], files[first][1].sha256
-    links = {"watch_url": receipt.watch_url, "embed_url": receipt.embed_url, "direct_url": receipt.direct_url}
-    outcome = {"status": UploadStatus.SUCCESS, "remote_id": receipt.remote_id, "sha256": sha256, "error": None}
-    parts = {
-        part: Part(name=files[part][1].name, sha256=files[part][1].sha256, remote_id=one.remote_id, direct_url=one.direct_url)
-        for part, one in receipts.items()
-    }
-    several = {"parts": parts} if len(parts) > 1 else {}
-    return upload.model_copy(update={**outcome, **links, **several, **_now(job)})
-
-
-def _now(job: Job) -> dict[str, str]:
-    return {"at": timestamp(job.kit.clock.now())}
+def _picture_asset(video: Video, picture: Picture) -> Asset:
+    return asset_of(video, Kind.IMAGE, picture.name.removeprefix(video.id), picture.sha256, picture.size_bytes)
 
 
 def preview(video: Video, job: Job) -> Video:
@@ -432,15 +429,25 @@ def _animated(video: Video, made: Path, kept: Kept, job: Job) -> Video:
     return video.with_(images={**video.images, "animation": picture.name})
 
 
+def enrich(video: Video, job: Job) -> Video:
+    """What sidecars and catalogues know, before hosts are told."""
+    return job.kit.enricher.enrich(video, job.deadline)
+
+
 def clean(video: Video, job: Job) -> Video:
-    """The very end: the source, where the person wants that and a host has confirmed; then the work folder."""
-    wanted = video.source.remove_after_publish or job.kit.settings.library.remove_source == "after_publish"
+    """The very end: the source, where the person wants that and a host has it for certain; then the work folder."""
     try:
-        if wanted and video.is_published():
-            fetcher(video.source.kind, job.kit.root).remove(video.source)
+        remove_source(video, job.kit.root, job.kit.settings)
     finally:
         cleanup.drop_folder(job.folder.path)
     return video
+
+
+def remove_source(video: Video, root: Path, settings: Settings) -> None:
+    """Where the person wants that. A host that works on it still may yet refuse it."""
+    wanted = video.source.remove_after_publish or settings.library.remove_source == "after_publish"
+    if wanted and video.is_settled_anywhere():
+        fetcher(video.source.kind, root).remove(video.source)
 
 
 STEPS: Final = (
@@ -448,6 +455,7 @@ STEPS: Final = (
     Step(StepName.INSPECT, "media", needs_inspect, inspect),
     Step(StepName.CONVERT, "media", needs_convert, convert),
     Step(StepName.ANALYSE, "media", needs_analysis, analyse, is_optional=True),
+    Step(StepName.ENRICH, "transfer", needs_enriching, enrich, is_optional=True),
     Step(StepName.PUBLISH, "transfer", lambda video, job: needs_publishing(video, job.kit), publish),
     Step(StepName.PREVIEW, "media", needs_preview, preview, is_optional=True),
     Step(StepName.PUBLISH_PREVIEW, "transfer", needs_publish_preview, publish_preview, is_optional=True),

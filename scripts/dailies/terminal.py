@@ -12,6 +12,7 @@ from rich.text import Text
 
 from dailies import actions
 from dailies.clock import show_duration
+from dailies.hosts import Asset
 from dailies.model import StepName, Video
 from dailies.progress import LogWatcher, log
 from dailies.redact import RedactingFormatter, Redactor, loggable, plain
@@ -75,6 +76,7 @@ class GroupWatcher(LogWatcher):
     """For GitHub's log: a line when a step begins, and all about a video folded away in a group once it ends."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._lines: defaultdict[str, list[str]] = defaultdict(list)
 
     def step_started(self, video: Video, step: StepName) -> None:
@@ -93,8 +95,10 @@ class BarWatcher(LogWatcher):
     """A bar for each video on its way; failures also as lines above the bars."""
 
     def __init__(self, progress: Progress) -> None:
+        super().__init__()
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
+        self._uploads: dict[tuple[str, str], TaskID] = {}
 
     def step_started(self, video: Video, step: StepName) -> None:
         if video.id not in self._tasks:
@@ -111,6 +115,16 @@ class BarWatcher(LogWatcher):
         if task is not None:
             self._progress.remove_task(task)
         super().video_ended(video)
+
+    def uploading(self, video: Video, host: str, asset: Asset, sent: int) -> None:  # noqa: ARG002 -- its id is in the name
+        """A bar of its own in MB below its video's."""
+        key, megabytes = (host, asset.name), asset.size_bytes / 1e6
+        if key not in self._uploads:
+            name = f"  to {host}: {asset.name}"[:48]
+            self._uploads[key] = self._progress.add_task(name, total=round(megabytes, 1))
+        self._progress.update(self._uploads[key], completed=round(sent / 1e6, 1))
+        if sent >= asset.size_bytes:
+            self._progress.remove_task(self._uploads.pop(key))
 
 
 def bars() -> Progress:

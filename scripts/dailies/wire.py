@@ -1,11 +1,18 @@
 """Connections that see a stop: a call that is blocked in a socket is cut when its deadline ends. Used by http.py alone."""
 
 import contextlib
+import errno
+import os
+import socket
 import threading
+import time
+from collections.abc import Iterable
 from typing import Any, Final
 
+import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3.util import wait_for_write
 
 from dailies.body import BLOCK_BYTES
 from dailies.clock import Deadline
@@ -13,18 +20,21 @@ from dailies.clock import Deadline
 CONNECT_S: Final = 15.0
 READ_S: Final = 900.0  # hosts process an upload before they answer (internetarchive, issue 387)
 _LOOK_S: Final = 0.1  # how late a blocked call sees a stop
-_SLICE_S: Final = 3.0  # a connection is tried anew this often, so that a stop is seen meanwhile
 
 
 class Watch:
-    """Cuts the connections of one thread's call when its deadline ends: a blocked read would see nothing of a stop."""
+    """Cuts the connection of one thread's exchange when its deadline ends: a blocked read would see nothing of a stop.
+
+    It holds the connection by a descriptor of its own, which stays good while TLS is put around the socket and where
+    http.client has given the socket away to the answer, and which nobody closes (and opens for something else) meanwhile.
+    """
 
     _current = threading.local()
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
-        self.was_cut = False
-        self._connection: urllib3.connection.HTTPConnection | None = None
+        self._held: socket.socket | None = None
+        self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, name="http-watch", daemon=True)
 
@@ -37,47 +47,99 @@ class Watch:
         Watch._current.watch = None
         self._ended.set()
         self._thread.join()
+        self._let_go()
 
     @classmethod
     def of_this_thread(cls) -> "Watch | None":
         return getattr(cls._current, "watch", None)
 
-    def takes(self, connection: urllib3.connection.HTTPConnection) -> None:
-        self._connection = connection
+    def takes(self, sock: socket.socket) -> None:
+        held = socket.fromfd(sock.fileno(), sock.family, sock.type)
+        with self._lock:
+            self._let_go()
+            self._held = held
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
     def _look(self) -> None:
         while not self._ended.wait(_LOOK_S):
             if self.deadline.stop.is_set() or self.deadline.remaining() <= 0:
-                self.was_cut = True
-                sock = getattr(self._connection, "sock", None)
-                if sock is not None:
-                    with contextlib.suppress(OSError):
-                        sock.shutdown(2)  # SHUT_RDWR
+                with self._lock, contextlib.suppress(OSError):
+                    if self._held is not None:
+                        self._held.shutdown(socket.SHUT_RDWR)
 
 
 class _Watched:
     """What both kinds of connection do besides: they are known to the watch, and a stop is seen while they are made."""
 
+    sock: socket.socket | None
+
     def connect(self) -> None:
-        if (watch := Watch.of_this_thread()) is not None:
-            watch.takes(self)  # type: ignore[arg-type]
         super().connect()  # type: ignore[misc]
-        self.sock.settimeout(READ_S)  # type: ignore[attr-defined] # how long a server may leave a body where it is
+        self._is_patient()
 
     def putrequest(self, *arguments: Any, **options: Any) -> None:
-        if (watch := Watch.of_this_thread()) is not None:
-            watch.takes(self)  # type: ignore[arg-type]
+        watch = Watch.of_this_thread()
+        if watch is not None and self.sock is not None:
+            watch.takes(self.sock)
+        self._is_patient()
         super().putrequest(*arguments, **options)  # type: ignore[misc]
 
-    def _new_conn(self) -> Any:
+    def _is_patient(self) -> None:
+        """How long a server may leave a body where it is; urllib3 would hold the time for connecting against it."""
+        if self.sock is not None:
+            self.sock.settimeout(READ_S)
+
+    def _new_conn(self) -> socket.socket:
         watch = Watch.of_this_thread()
-        vars(self)["timeout"] = _SLICE_S
-        for _ in range(int(CONNECT_S / _SLICE_S) - 1):
-            with contextlib.suppress(urllib3.exceptions.ConnectTimeoutError):
-                return super()._new_conn()  # type: ignore[misc]
-            if watch is not None:
-                watch.deadline.check()
-        return super()._new_conn()  # type: ignore[misc]
+        assert watch is not None, "connections are made by http.py, which watches them"
+        host: str = vars(self)["_dns_host"]
+        sock = _dial(host.strip("[]"), vars(self)["port"], vars(self)["socket_options"] or (), watch.deadline)
+        watch.takes(sock)
+        return sock
+
+
+def _dial(host: str, port: int, options: Iterable[tuple[int, int, int]], deadline: Deadline) -> socket.socket:
+    """socket.create_connection that sees a stop while it waits, but not while the name is looked up.
+
+    Raises OSError, UnicodeError for what can be no name, and the deadline's error.
+    """
+    trouble: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        sock: socket.socket | None = None
+        try:
+            sock = socket.socket(family, kind, protocol)
+            for option in options:
+                sock.setsockopt(*option)
+            _reach(sock, address, deadline)
+        except OSError as error:
+            trouble = error
+        except BaseException:
+            if sock is not None:
+                sock.close()
+            raise
+        else:
+            return sock
+        if sock is not None:
+            sock.close()
+    raise trouble or OSError(errno.EHOSTUNREACH, "the name has no address")
+
+
+def _reach(sock: socket.socket, address: Any, deadline: Deadline) -> None:
+    until = time.monotonic() + CONNECT_S
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        sock.connect(address)
+    while not wait_for_write(sock, _LOOK_S):
+        deadline.check()
+        if time.monotonic() > until:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+    if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(code, os.strerror(code))
+    sock.settimeout(CONNECT_S)  # TLS and proxies have their say next
 
 
 class _Connection(_Watched, urllib3.connection.HTTPConnection):
@@ -96,7 +158,10 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
-class Adapter(HTTPAdapter):
+_POOLS: Final = {"http": _Pool, "https": _TlsPool}
+
+
+class _Adapter(HTTPAdapter):
     """No retries of urllib3's: one that carries a body makes a second copy (facts: four complete uploads of one call)."""
 
     def __init__(self) -> None:
@@ -104,4 +169,29 @@ class Adapter(HTTPAdapter):
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002
         super().init_poolmanager(connections, maxsize, block, blocksize=BLOCK_BYTES, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, blocksize=BLOCK_BYTES, **options)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+class Session(requests.Session):
+    """Of one thread. It asks nobody but the address it is given: no ~/.netrc, no redirects, no retries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mount("https://", _Adapter())
+        self.mount("http://", _Adapter())
+        self.auth = _as_it_is
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: else requests looks where a redirect leads, and reads the whole of its answer, even where it does not follow."""
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Instead of a look into ~/.netrc. A body of no bytes has a length too: requests would send it in chunks besides."""
+    if "Content-Length" in request.headers:
+        request.headers.pop("Transfer-Encoding", None)
+    return request

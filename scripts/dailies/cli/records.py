@@ -46,6 +46,7 @@ def add(
     allow_duplicate: Annotated[
         bool, typer.Option("--allow-duplicate", help="Publish it even if another video has the same bytes.")
     ] = False,
+    host: Annotated[list[str] | None, typer.Option(help="Publish to this host instead; may be given several times.")] = None,
     as_json: Json = False,
 ) -> None:
     """Queue files. Prints one id a line; the same file twice is one video."""
@@ -53,7 +54,16 @@ def add(
     from dailies.clock import Deadline
 
     library = open_library()
-    wishes = intake.Wishes(title=title, tags=tuple(tag or ()), code=code, remove_source=move, allow_duplicate=allow_duplicate)
+    for name in host or ():
+        library.check_host(name)
+    wishes = intake.Wishes(
+        title=title,
+        tags=tuple(tag or ()),
+        code=code,
+        remove_source=move,
+        allow_duplicate=allow_duplicate,
+        hosts=tuple(dict.fromkeys(host or ())),
+    )
     taken = intake.add(paths, wishes, library.desk(Deadline.after(library.clock, library.settings.run.time_limit)))
     if as_json:
         print_json(

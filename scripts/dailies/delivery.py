@@ -1,0 +1,350 @@
+"""One kind of a video's files to one host: asked for, intended on disk, sent, confirmed (docs/registry.md)."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from dailies import uploads
+from dailies.clock import Clock, Deadline, parse_timestamp, timestamp
+from dailies.config import Settings
+from dailies.errors import (
+    Category,
+    ConfigError,
+    DailiesError,
+    Denied,
+    HostRefused,
+    HostSilent,
+    Interrupted,
+    OutcomeUnknown,
+    OutOfTime,
+    Postponed,
+    RateLimited,
+    Transient,
+    Waiting,
+)
+from dailies.gates import Gates
+from dailies.hosts import Asset, Details, Host, Receipt, Session, Transfer
+from dailies.journal import Event, Journal
+from dailies.model import Kind, Upload, UploadStatus, Video
+
+log = logging.getLogger(__name__)
+
+SESSIONS: Final = "session-"
+Files = Mapping[str, tuple[Path, Asset]]  # part to (where it is, what it is); the first one's links are the upload's
+Meter = Callable[[Video, str, Asset, int], None]  # of `asset` of a video this many bytes have left for a host
+Save = Callable[[Video], Video]
+# stores the intent to send these bytes to a host and answers which other video has them there already, both in one go
+Intend = Callable[[Video, str], str | None]
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """`is_direct`: a person sends it, whom our own limits do not stop; `is_forced`: even what the host has, or may have."""
+
+    is_direct: bool = False
+    is_forced: bool = False
+
+
+NOT_BY_HAND: Final = ByHand()
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """What all deliveries of a run share."""
+
+    hosts: Mapping[str, Host]
+    gates: Gates
+    journal: Journal
+    settings: Settings
+    work: Path
+    clock: Clock
+    clean_text: Callable[[str], str]
+    meter: Meter = field(default=lambda *_: None)
+
+    def session(self, host: str, asset: Asset) -> Session:
+        return Session(self.work / f"{SESSIONS}{host}-{asset.name}.json")
+
+
+def details_of(video: Video) -> Details:
+    """What a host is told about the video."""
+    said = video.metadata
+    people = tuple(str(one["name"]) for one in said.people if one.get("name"))
+    return Details(video.title, said.description, said.tags, said.categories, people, said.release_date)
+
+
+def asset_of(video: Video, kind: Kind, suffix: str, sha256: str, size_bytes: int) -> Asset:
+    duration_s = video.media.duration_s if video.media and kind is Kind.VIDEO else None
+    return Asset(video.id, kind, suffix, sha256, size_bytes, duration_s, details_of(video))
+
+
+def deliver(
+    video: Video,
+    name: str,
+    files: Files,
+    dispatch: Dispatch,
+    save: Save,
+    intend: Intend,
+    deadline: Deadline,
+    *,
+    by_hand: "ByHand | None" = None,
+) -> tuple[Video, DailiesError | None]:
+    """(the video as it now stands, why it is not there).
+
+    Raises ConfigError and the deadline's own error: the record then says that it was begun.
+    """
+    delivery = _Delivery(video, name, files, dispatch, save, intend, deadline)
+    error = delivery.go(by_hand or NOT_BY_HAND)
+    return delivery.video, error
+
+
+def reconcile(video: Video, name: str, dispatch: Dispatch, save: Save, deadline: Deadline) -> tuple[Video, DailiesError | None]:
+    """Ask the host about an upload of the video that may have been sent; nothing is sent. As `deliver`."""
+    assert video.file is not None, "nothing is sent before it is converted"
+    asset = asset_of(video, Kind.VIDEO, ".mp4", video.file.sha256, video.file.size_bytes)
+    delivery = _Delivery(video, name, {"video": (Path(asset.name), asset)}, dispatch, save, lambda _video, _name: None, deadline)
+    error = delivery.ask()
+    return delivery.video, error
+
+
+class _Delivery:
+    """`video` is always what the database holds."""
+
+    def __init__(
+        self, video: Video, name: str, files: Files, dispatch: Dispatch, save: Save, intend: Intend, deadline: Deadline
+    ) -> None:
+        self.video = video
+        self._name = name
+        self._files = files
+        self._dispatch = dispatch
+        self._save = save
+        self._intend = intend
+        self._deadline = deadline
+        self._host = dispatch.hosts[name]
+        self._gate = dispatch.gates.of(name)
+        self._adapter = dispatch.settings.hosts[name].adapter
+        self._kind = next(iter(files.values()))[1].kind
+        self._before = self._upload
+        self._began = dispatch.clock.monotonic()
+        self._bytes = 0
+
+    def go(self, by_hand: ByHand) -> DailiesError | None:
+        if self._before.status is UploadStatus.SUCCESS:
+            return None
+        return self._guarded(lambda: self._arrive(by_hand))
+
+    def ask(self) -> DailiesError | None:
+        return self._guarded(self._clear_up)
+
+    def _guarded(self, work: Callable[[], None]) -> DailiesError | None:
+        """What came of it stands in the record; so does what went wrong, but the end of the run."""
+        try:
+            work()
+        except (Interrupted, OutOfTime, ConfigError):
+            raise
+        except DailiesError as error:
+            return self._settled(error)
+        self._gate.succeeded()
+        return None
+
+    def _arrive(self, by_hand: ByHand) -> None:
+        self._check()
+        receipts = self._found(by_hand)
+        if len(receipts) < len(self._files):
+            self._begin(by_hand)
+            for part, (path, asset) in self._files.items():
+                if part not in receipts:
+                    receipts[part] = self._host.upload(path, asset, self._transfer(asset))
+        self._confirm(receipts)
+
+    def _clear_up(self) -> None:
+        receipts = self._found()
+        if len(receipts) == len(self._files):
+            self._confirm(receipts)
+        elif self._upload.status is UploadStatus.IN_PROGRESS:
+            self._put(uploads.not_begun(self._upload, self._before, None, self._now))
+
+    def _check(self) -> None:
+        """What is known without asking the host. Raises Waiting, Postponed, HostRefused."""
+        refusal = uploads.refusal(self._before, self._now)
+        if refusal is not None:
+            if self._before.status is UploadStatus.RATE_LIMITED and self._before.until is not None:
+                raise Postponed(f"{self._name}: {refusal}", parse_timestamp(self._before.until))
+            raise HostRefused(f"{self._name}: {refusal}")
+        self._gate.check()
+        limit = self._host.capabilities.max_bytes
+        for _, asset in self._files.values():
+            if limit is not None and asset.size_bytes > limit:
+                sizes = f"takes {limit / 1e9:.1f} GB a file, {asset.name} has {asset.size_bytes / 1e9:.1f} GB"
+                raise HostRefused(f"{self._name}: {sizes}; name another host")
+
+    def _found(self, by_hand: ByHand = NOT_BY_HAND) -> dict[str, Receipt]:
+        """What the host has already, by part: a machine lost without a trace may have sent it (design, rule 9).
+
+        What was sent, perhaps, and is not there is a failure that counts.
+        """
+        is_open = self._upload.status in uploads.OPEN
+        if (self._host.capabilities.overwrites or by_hand.is_forced) and not is_open:
+            return {}
+        try:
+            found = self._asked()
+            if is_open and len(found) < len(self._files) and self._host.capabilities.settle_s:
+                self._deadline.pause(self._host.capabilities.settle_s)  # its listing may lag behind
+                found = self._asked()
+        except HostSilent as error:
+            if is_open and not by_hand.is_forced:
+                raise
+            log.warning("video=%s host=%s cannot be asked whether it has it: %s", self.video.id, self._name, error)
+            return {}
+        if not found and self._upload.status is UploadStatus.UNKNOWN:
+            absent = uploads.failed(self._upload, "the host does not have what was sent", self._max_retries, self._now)
+            self._put(absent)
+            if absent.status is UploadStatus.FAILED_FINAL:
+                raise HostRefused(f"{self._name}: {absent.error}, again and again; look at the host")
+        return found
+
+    def _asked(self) -> dict[str, Receipt]:
+        answers = {part: self._host.find(asset, self._transfer(asset)) for part, (_, asset) in self._files.items()}
+        return {part: receipt for part, receipt in answers.items() if receipt is not None}
+
+    def _begin(self, by_hand: ByHand) -> None:
+        """The intent is saved before the first byte (write-ahead)."""
+        if not by_hand.is_direct:
+            self._gate.enter()
+        video = self.video.with_upload(self._name, self._kind, uploads.begun(self._upload, self._adapter, self._now))
+        if self._kind is not Kind.VIDEO:
+            self.video = self._save(video)
+            return
+        twin = self._intend(video, self._name)
+        if twin is not None:
+            raise _Twin(
+                f"{self._name}: has these bytes of {twin}; `dailies allow-duplicates {self.video.id} on` lets it go there too"
+            )
+        self.video = video
+
+    def _transfer(self, asset: Asset) -> Transfer:
+        def progress(sent: int) -> None:
+            self._bytes = max(self._bytes, sent)
+            self._dispatch.meter(self.video, self._name, asset, sent)
+
+        return Transfer(self._deadline, self._dispatch.session(self._name, asset), progress)
+
+    def _confirm(self, receipts: Mapping[str, Receipt]) -> None:
+        assets = {part: asset for part, (_, asset) in self._files.items()}
+        ordered = {part: receipts[part] for part in assets}  # the first one's links are the upload's
+        self._put(uploads.succeeded(self._upload, self._adapter, assets, ordered, self._now))
+        self._drop_sessions()
+
+    def _settled(self, error: DailiesError) -> DailiesError | None:
+        """Record what came of it; None where the host had it after all."""
+        said, now = self._said(error), self._now
+        match error:
+            case OutcomeUnknown():
+                self._put(uploads.unknown(self._upload, said, now))
+                return self._asked_again(error)
+            case _Twin():
+                self._put(uploads.blocked(self._upload, said, now))
+            case HostSilent():
+                self._put(uploads.unknown(self._upload, said, now))
+            case HostRefused():
+                self._refused(said)
+            case Denied():
+                self._gate.close(said)
+                self._withdraw(said)
+                return Waiting(said, Category.HOST)
+            case RateLimited():
+                return self._limited(Postponed(said, now + timedelta(seconds=error.wait_s)))
+            case Postponed():
+                return self._limited(error)
+            case Transient():
+                self._failed(said)
+            case _:  # this machine lacks something
+                self._withdraw(said)
+        return error
+
+    def _refused(self, said: str) -> None:
+        if self._upload.status not in uploads.ENDED:
+            self._put(uploads.refused(self._upload, said, self._now))
+        self._drop_sessions()
+
+    def _failed(self, said: str) -> None:
+        self._gate.failed(said)
+        if self._is_clear:  # else it could not even be asked: what may have been sent stays so
+            self._put(uploads.failed(self._upload, said, self._max_retries, self._now))
+
+    @property
+    def _is_clear(self) -> bool:
+        """Whether an earlier attempt is known to have left nothing there."""
+        return self._before.status not in uploads.OPEN or self._upload.attempt_id != self._before.attempt_id
+
+    def _limited(self, error: Postponed) -> Postponed:
+        later = uploads.limited(self._upload, self._said(error), error.until, self._now)
+        if self._is_clear and (self._upload.status, self._upload.until) != (later.status, later.until):
+            self._put(later)
+        return error
+
+    def _withdraw(self, said: str) -> None:
+        """Not counted: it is as it was before the attempt."""
+        if self._upload.attempt_id != self._before.attempt_id:
+            self._put(uploads.not_begun(self._upload, self._before, said, self._now))
+
+    def _asked_again(self, error: OutcomeUnknown) -> DailiesError | None:
+        """At once: most lost answers are of uploads that arrived."""
+        try:
+            receipts = self._found()
+        except (Interrupted, OutOfTime, ConfigError):
+            raise
+        except DailiesError as again:
+            log.warning("video=%s host=%s is not known to have it: %s", self.video.id, self._name, again)
+            return error
+        if len(receipts) < len(self._files):
+            self._gate.failed(self._said(error))
+            return error
+        self._gate.succeeded()
+        self._confirm(receipts)
+        return None
+
+    @property
+    def _upload(self) -> Upload:
+        return self.video.upload(self._name, self._kind)
+
+    @property
+    def _max_retries(self) -> int:
+        return self._dispatch.settings.publish.max_retries
+
+    @property
+    def _now(self) -> datetime:
+        return self._dispatch.clock.now()
+
+    def _said(self, error: DailiesError) -> str:
+        return self._dispatch.clean_text(str(error))
+
+    def _put(self, upload: Upload) -> None:
+        """In the record first, then in the journal."""
+        self.video = self._save(self.video.with_upload(self._name, self._kind, upload))
+        first = next(iter(self._files.values()))[1]
+        event = Event(
+            timestamp=timestamp(self._now),
+            video_id=self.video.id,
+            host=self._name,
+            kind=self._kind,
+            status=upload.status,
+            attempt_id=upload.attempt_id,
+            upload_id=upload.remote_id,
+            retry_count=upload.retry_count,
+            error_message=upload.error,
+            metadata={"title": first.details.title, "name": first.name, "sha256": first.sha256},
+            bytes=self._bytes,
+            seconds=round(self._dispatch.clock.monotonic() - self._began, 3),
+        )
+        self._dispatch.journal.write(event)
+
+    def _drop_sessions(self) -> None:
+        for _, asset in self._files.values():
+            self._dispatch.session(self._name, asset).drop()
+
+
+class _Twin(HostRefused):
+    """Another video has the same bytes there."""

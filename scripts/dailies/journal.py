@@ -1,0 +1,117 @@
+"""The audit: every attempt to upload is a line of JSON, in `logs/uploads.log` and in `database/events/<year-month>.jsonl`."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock
+from pydantic import ConfigDict
+
+from dailies import atomic
+from dailies.errors import Category, ConfigError
+from dailies.model import Kind, Record, Timestamp, UploadStatus
+
+FOLDER: Final = "database/events/"
+LOG: Final = "logs/uploads.log"
+LOG_BYTES: Final = 10_000_000
+LOG_COUNT: Final = 5  # older ones go
+_LOCK_S: Final = 30.0
+
+
+class Event(Record):
+    """One attempt and what came of it. `upload_id` is the host's own id; `bytes` and `seconds` of the sending."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_enum_values=True)
+    timestamp: Timestamp
+    video_id: str
+    host: str
+    kind: Kind
+    status: UploadStatus
+    attempt_id: str | None = None
+    upload_id: str | None = None
+    retry_count: int = 0
+    error_message: str | None = None
+    metadata: Mapping[str, Any] = {}
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+class Journal:
+    """The events of one library; writers in any number of threads and processes."""
+
+    def __init__(self, root: Path, work: Path) -> None:
+        self._folder = root / FOLDER
+        self._log = root / LOG
+        self._lock = work / "events.lock"
+
+    def write(self, event: Event) -> None:
+        """Raises ConfigError where it cannot be written."""
+        line = json.dumps(event.model_dump(mode="json"), ensure_ascii=False, sort_keys=True)
+        path = self._folder / f"{event.timestamp[:7]}.jsonl"
+        try:
+            with self._locked():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+                self._rotated(line)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def take_in(self, path: Path, theirs: bytes) -> None:
+        """Join what others recorded with what stands here. Raises ConfigError."""
+        try:
+            with self._locked():
+                ours = path.read_bytes() if path.exists() else b""
+                joined = union(ours, theirs)
+                if joined != ours:
+                    atomic.write(path, joined)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def events(self) -> Iterator[Event]:
+        """All of them, oldest month first; lines that cannot be read are passed over."""
+        for path in sorted(self._folder.glob("*.jsonl")):
+            for line in path.read_text("utf-8", "replace").splitlines():
+                with contextlib.suppress(ValueError):
+                    yield Event.model_validate_json(line)
+
+    def _locked(self) -> FileLock:
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self._lock, timeout=_LOCK_S)
+
+    def _rotated(self, line: str) -> None:
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        handler = RotatingFileHandler(self._log, maxBytes=LOG_BYTES, backupCount=LOG_COUNT, encoding="utf-8")
+        try:
+            handler.emit(logging.makeLogRecord({"msg": line}))
+        finally:
+            handler.close()
+
+
+def is_events(path: str) -> bool:
+    """Whether a path of the library is a file of events."""
+    return path.startswith(FOLDER) and path.endswith(".jsonl")
+
+
+def union(ours: bytes, theirs: bytes) -> bytes:
+    """The lines of both, each once, by time: the same whichever side is ours. Files that are equal stay as they are."""
+    if ours == theirs:
+        return ours
+    lines = {line for side in (ours, theirs) for line in side.splitlines() if line.strip()}
+    return b"".join(line + b"\n" for line in sorted(lines, key=lambda line: (_moment(line), line)))
+
+
+def _moment(line: bytes) -> str:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(line)["timestamp"])
+    return ""
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{path}: cannot be written: {error.strerror or error}; free the disk or make it writable", Category.DATABASE
+    )

@@ -1,0 +1,138 @@
+"""The registry's rules: what becomes of an upload after each kind of event; pure (docs/registry.md)."""
+
+import os
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from dailies.clock import parse_timestamp, timestamp
+from dailies.config import Publish
+from dailies.hosts import Asset, Receipt
+from dailies.model import Kind, Part, Upload, UploadStatus, Video
+
+OPEN: Final = frozenset({UploadStatus.IN_PROGRESS, UploadStatus.UNKNOWN})  # sent, perhaps: the host knows
+ENDED: Final = frozenset({UploadStatus.FAILED_FINAL, UploadStatus.BLOCKED})  # only a person starts it anew
+
+
+def hosts_of(video: Video, publish: Publish) -> tuple[str, ...]:
+    """Where the video is to go, in order: those that a person named for it, else those of the settings."""
+    return video.hosts or publish.hosts
+
+
+def needs_publishing(video: Video, publish: Publish) -> bool:
+    on = [video.is_on(name) for name in hosts_of(video, publish)]
+    return not any(on) if publish.strategy == "fallback" else not all(on)
+
+
+def in_turn(video: Video, publish: Publish) -> tuple[str, ...]:
+    """The hosts in the order in which they are asked: what may have been sent is cleared up before anything else is."""
+    names = hosts_of(video, publish)
+    return tuple(sorted(names, key=lambda name: video.upload(name, Kind.VIDEO).status not in OPEN))
+
+
+def refusal(upload: Upload, now: datetime) -> str | None:
+    """Why this upload may not be sent now by itself; None where it may."""
+    if upload.status is UploadStatus.SUCCESS:
+        return "is there already"
+    if upload.status in ENDED:
+        return f"{upload.status}: {upload.error or 'given up'}"
+    if upload.status is UploadStatus.RATE_LIMITED and upload.until is not None and parse_timestamp(upload.until) > now:
+        return f"not before {upload.until}: {upload.error or 'rate limited'}"
+    return None
+
+
+def begun(upload: Upload, adapter: str, now: datetime) -> Upload:
+    """The intent, with an attempt id of its own: saved before the first byte."""
+    return upload.model_copy(
+        update={
+            "status": UploadStatus.IN_PROGRESS,
+            "adapter": adapter,
+            "attempt_id": os.urandom(8).hex(),
+            "at": timestamp(now),
+            "until": None,
+        }
+    )
+
+
+def succeeded(upload: Upload, adapter: str, assets: Mapping[str, Asset], receipts: Mapping[str, Receipt], now: datetime) -> Upload:
+    """The first file's links are the upload's; where there are several each is one of its parts."""
+    first = next(iter(receipts))
+    receipt = receipts[first]
+    parts = {
+        part: Part(
+            name=assets[part].name,
+            sha256=assets[part].sha256,
+            size_bytes=assets[part].size_bytes,
+            remote_id=one.remote_id,
+            direct_url=one.direct_url,
+        )
+        for part, one in receipts.items()
+    }
+    return _changed(
+        upload,
+        now,
+        status=UploadStatus.SUCCESS,
+        adapter=adapter,
+        remote_id=receipt.remote_id,
+        sha256=assets[first].sha256,
+        error=None,
+        until=None,
+        is_settling=not all(one.is_settled for one in receipts.values()),
+        watch_url=receipt.watch_url,
+        embed_url=receipt.embed_url,
+        direct_url=receipt.direct_url,
+        previous=tuple(entry for entry in upload.previous if entry.get("remote_id") != receipt.remote_id),
+        **({"parts": parts} if len(parts) > 1 else {}),
+    )
+
+
+def failed(upload: Upload, error: str, max_retries: int, now: datetime) -> Upload:
+    """Counted; one more than `max_retries` is final."""
+    count = upload.retry_count + 1
+    status = UploadStatus.FAILED_FINAL if count > max_retries else UploadStatus.FAILED
+    return _changed(upload, now, status=status, retry_count=count, error=error)
+
+
+def refused(upload: Upload, error: str, now: datetime) -> Upload:
+    return _changed(upload, now, status=UploadStatus.FAILED_FINAL, error=error)
+
+
+def blocked(upload: Upload, error: str, now: datetime) -> Upload:
+    return _changed(upload, now, status=UploadStatus.BLOCKED, error=error)
+
+
+def limited(upload: Upload, error: str, until: datetime, now: datetime) -> Upload:
+    return _changed(upload, now, status=UploadStatus.RATE_LIMITED, error=error, until=timestamp(until + timedelta(seconds=0.999)))
+
+
+def unknown(upload: Upload, error: str, now: datetime) -> Upload:
+    return _changed(upload, now, status=UploadStatus.UNKNOWN, error=error)
+
+
+def not_begun(upload: Upload, before: Upload, error: str | None, now: datetime) -> Upload:
+    """As it was before an attempt that came to nothing and is not counted."""
+    status = before.status if before.status not in OPEN else UploadStatus.PENDING
+    return _changed(upload, now, status=status, error=error)
+
+
+def settled(upload: Upload) -> Upload:
+    return upload.model_copy(update={"is_settling": False, "error": None})
+
+
+def again(upload: Upload) -> Upload:
+    """By hand: what had failed may be tried anew; what may have been sent is still asked for first."""
+    if upload.status in OPEN or upload.status is UploadStatus.SUCCESS:
+        return upload.model_copy(update={"retry_count": 0})
+    return upload.model_copy(update={"status": UploadStatus.PENDING, "retry_count": 0, "error": None, "until": None})
+
+
+def replaced(upload: Upload) -> Upload:
+    """By force: sent anew beside what is there, which is listed among `previous`."""
+    entry = {
+        key: value for key, value in upload.model_dump(mode="json", exclude={"previous"}).items() if value not in (None, {}, [])
+    }
+    return Upload(previous=(*upload.previous, entry))
+
+
+def _changed(upload: Upload, now: datetime, **changes: Any) -> Upload:
+    return upload.model_copy(update={**changes, "at": timestamp(now)})
