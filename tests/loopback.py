@@ -133,6 +133,7 @@ class Loopback:
         self.points: list[tuple[Point, str]] = []  # all that were passed
         self.lock = threading.RLock()
         self.on_point: Callable[[Point, str], None] = lambda _point, _what: None
+        self.chaos: Callable[[str], Fault | None] = lambda _what: None  # for requests that nothing was said of
         self.bytes_per_s = 0.0  # of bodies that are read; 0 = as fast as it goes
         self._faults: list[tuple[str, Fault]] = []
         self._folder = tempfile.TemporaryDirectory(prefix="loopback-")
@@ -141,6 +142,7 @@ class Loopback:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             rbufsize = _BLOCK
+            disable_nagle_algorithm = True  # the body of an answer would wait 40 ms for the head to be acknowledged
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -187,7 +189,7 @@ class Loopback:
                 if re.search(pattern, what):
                     del self._faults[number]
                     return fault
-        return None
+            return self.chaos(what)
 
     def _passes(self, point: Point, what: str) -> None:
         with self.lock:

@@ -8,10 +8,15 @@ from pydantic import BaseModel, ValidationError
 
 from dailies.body import Throttle
 from dailies.clock import Clock
-from dailies.config import Settings, explain
+from dailies.config import HostSettings, Settings, explain
 from dailies.errors import ConfigError
-from dailies.hosts.folder import FolderHost
 from dailies.hosts.host import Asset, Capabilities, Details, Ground, Host, Receipt, Session, Standing, Transfer
+from dailies.hosts.internet_archive import InternetArchive
+from dailies.hosts.peertube import PeerTube
+from dailies.hosts.storage import Storage
+from dailies.hosts.streamtape import StreamtapeHost
+from dailies.hosts.xvideosharing import XVideoSharingHost
+from dailies.hosts.youtube import YouTube
 from dailies.http import Http
 from dailies.model import Kind
 
@@ -27,9 +32,27 @@ __all__ = [
     "Standing",
     "Transfer",
     "build",
+    "secret_names",
 ]
 
-HOSTS: Final[Mapping[str, Callable[..., Host]]] = {"folder": FolderHost}
+HOSTS: Final[Mapping[str, Callable[..., Host]]] = {
+    "storage": Storage,
+    "folder": Storage,  # what libraries of older versions call it
+    "internet_archive": InternetArchive,
+    "xvideosharing": XVideoSharingHost,
+    "streamtape": StreamtapeHost,
+    "youtube": YouTube,
+    "peertube": PeerTube,
+}
+
+
+def secret_names(section: HostSettings) -> tuple[str, ...]:
+    """Environment variables that hold its secrets: what `*_env` keys name, those too that stand at their default."""
+    adapter = HOSTS.get(section.adapter)
+    known = adapter.model_fields if isinstance(adapter, type) and issubclass(adapter, BaseModel) else {}
+    defaults = {key: field.default for key, field in known.items() if not field.is_required()}
+    values = {**defaults, **section.fields()}
+    return tuple(str(value) for key, value in values.items() if key.endswith("_env") and value)
 
 
 def build(settings: Settings, root: Path, clock: Clock, environment: Mapping[str, str]) -> dict[str, Host]:
@@ -42,7 +65,7 @@ def build(settings: Settings, root: Path, clock: Clock, environment: Mapping[str
             raise ConfigError(f"hosts.{name}: unknown adapter {section.adapter!r}; known: {', '.join(sorted(HOSTS))}")
         if "ground" in section.fields():
             raise ConfigError(f"hosts.{name}: ground: unknown key; see docs/settings.md")
-        secrets = {variable: environment.get(variable, "") for variable in section.secret_names()}
+        secrets = {variable: environment.get(variable, "") for variable in secret_names(section)}
         ground = Ground(root, Http(clock, throttle), secrets)
         try:
             hosts[name] = adapter(ground=ground, **section.fields())
