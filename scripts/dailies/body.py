@@ -60,6 +60,9 @@ class Body:
     def __len__(self) -> int:
         return len(self._prefix) + self._file_bytes + len(self._suffix)
 
+    def __bool__(self) -> bool:  # requests would take one of no bytes for none
+        return True
+
     def __iter__(self) -> Iterator[bytes]:  # requests takes only what can be iterated for a stream
         while block := self.read(BLOCK_BYTES):
             yield block

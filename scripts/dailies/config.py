@@ -203,10 +203,6 @@ class HostSettings(BaseModel):
     def fields(self) -> Mapping[str, Any]:
         return self.model_extra or {}
 
-    def secret_names(self) -> tuple[str, ...]:
-        """Environment variables that hold its secrets."""
-        return tuple(str(value) for key, value in self.fields().items() if key.endswith("_env"))
-
 
 class Settings(Section):
     library: Library = Library()
@@ -221,11 +217,6 @@ class Settings(Section):
     hosts: Mapping[HostName, HostSettings] = {
         "published": HostSettings.model_validate({"adapter": "folder", "path": "media/published"})
     }
-
-    def secret_names(self) -> frozenset[str]:
-        """Environment variables that the settings name as secret (`*_env`)."""
-        catalogues = {self.enrich.tmdb_token_env} if "tmdb" in self.enrich.catalogues else set()
-        return frozenset(name for host in self.hosts.values() for name in host.secret_names()) | catalogues
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:

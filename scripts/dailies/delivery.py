@@ -150,7 +150,7 @@ class _Delivery:
         return None
 
     def _arrive(self, by_hand: ByHand) -> None:
-        self._check()
+        self._check(by_hand)
         receipts = self._found(by_hand)
         if len(receipts) < len(self._files):
             self._begin(by_hand)
@@ -164,11 +164,12 @@ class _Delivery:
         if len(receipts) == len(self._files):
             self._confirm(receipts)
         elif self._upload.status is UploadStatus.IN_PROGRESS:
-            self._put(uploads.not_begun(self._upload, self._before, None, self._now))
+            self._put(uploads.not_begun(self._upload, self._before, None))
 
-    def _check(self) -> None:
+    def _check(self, by_hand: ByHand) -> None:
         """What is known without asking the host. Raises Waiting, Postponed, HostRefused."""
-        refusal = uploads.refusal(self._before, self._now)
+        may_repeat = self.video.duplicate_allowed or by_hand.is_forced
+        refusal = uploads.refusal(self._before, self._now, may_repeat=may_repeat, is_direct=by_hand.is_direct)
         if refusal is not None:
             if self._before.status is UploadStatus.RATE_LIMITED and self._before.until is not None:
                 raise Postponed(f"{self._name}: {refusal}", parse_timestamp(self._before.until))
@@ -211,14 +212,15 @@ class _Delivery:
 
     def _begin(self, by_hand: ByHand) -> None:
         """The intent is saved before the first byte (write-ahead)."""
-        if not by_hand.is_direct:
-            self._gate.enter()
+        place = None if by_hand.is_direct else self._gate.enter()
         video = self.video.with_upload(self._name, self._kind, uploads.begun(self._upload, self._adapter, self._now))
         if self._kind is not Kind.VIDEO:
             self.video = self._save(video)
             return
         twin = self._intend(video, self._name)
         if twin is not None:
+            if place is not None:
+                self._gate.leave(place)
             raise _Twin(
                 f"{self._name}: has these bytes of {twin}; `dailies allow-duplicates {self.video.id} on` lets it go there too"
             )
@@ -247,7 +249,7 @@ class _Delivery:
             case _Twin():
                 self._put(uploads.blocked(self._upload, said, now))
             case HostSilent():
-                self._put(uploads.unknown(self._upload, said, now))
+                return self._left_to_a_person(error)
             case HostRefused():
                 self._refused(said)
             case Denied():
@@ -280,7 +282,7 @@ class _Delivery:
         return self._before.status not in uploads.OPEN or self._upload.attempt_id != self._before.attempt_id
 
     def _limited(self, error: Postponed) -> Postponed:
-        later = uploads.limited(self._upload, self._said(error), error.until, self._now)
+        later = uploads.limited(self._upload, self._said(error), error.until)
         if self._is_clear and (self._upload.status, self._upload.until) != (later.status, later.until):
             self._put(later)
         return error
@@ -288,7 +290,18 @@ class _Delivery:
     def _withdraw(self, said: str) -> None:
         """Not counted: it is as it was before the attempt."""
         if self._upload.attempt_id != self._before.attempt_id:
-            self._put(uploads.not_begun(self._upload, self._before, said, self._now))
+            self._put(uploads.not_begun(self._upload, self._before, said), self._upload.attempt_id)
+
+    def _left_to_a_person(self, error: HostSilent) -> DailiesError:
+        """Nobody else can know. The video waits with its MP4 kept; a preview is not worth that."""
+        if self._kind is not Kind.VIDEO:
+            self._put(uploads.unknown(self._upload, self._said(error), self._now))
+            return error
+        ways = f"`dailies upload {self.video.id} {self._name} --is-there REMOTE_ID`, or `--force` to send it again"
+        said = f"{self._said(error)}; look there, then {ways}"
+        if (self._upload.status, self._upload.error) != (UploadStatus.UNKNOWN, said):
+            self._put(uploads.unknown(self._upload, said, self._now))
+        return Waiting(said, Category.HOST)
 
     def _asked_again(self, error: OutcomeUnknown) -> DailiesError | None:
         """At once: most lost answers are of uploads that arrived."""
@@ -296,6 +309,8 @@ class _Delivery:
             receipts = self._found()
         except (Interrupted, OutOfTime, ConfigError):
             raise
+        except HostSilent as silent:
+            return self._left_to_a_person(silent)
         except DailiesError as again:
             log.warning("video=%s host=%s is not known to have it: %s", self.video.id, self._name, again)
             return error
@@ -321,20 +336,16 @@ class _Delivery:
     def _said(self, error: DailiesError) -> str:
         return self._dispatch.clean_text(str(error))
 
-    def _put(self, upload: Upload) -> None:
-        """In the record first, then in the journal."""
+    def _put(self, upload: Upload, attempt_id: str | None = None) -> None:
+        """In the record first, then in the journal, with the attempt that it was where the record has forgotten that."""
         self.video = self._save(self.video.with_upload(self._name, self._kind, upload))
         first = next(iter(self._files.values()))[1]
-        event = Event(
-            timestamp=timestamp(self._now),
-            video_id=self.video.id,
-            host=self._name,
-            kind=self._kind,
-            status=upload.status,
-            attempt_id=upload.attempt_id,
-            upload_id=upload.remote_id,
-            retry_count=upload.retry_count,
-            error_message=upload.error,
+        event = Event.of(
+            self.video,
+            self._name,
+            self._kind,
+            timestamp(self._now),
+            attempt_id=attempt_id or upload.attempt_id,
             metadata={"title": first.details.title, "name": first.name, "sha256": first.sha256},
             bytes=self._bytes,
             seconds=round(self._dispatch.clock.monotonic() - self._began, 3),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from dailies import actions, config, pipeline, scaffold, space
+from dailies import actions, config, hosts, pipeline, scaffold, space
 from dailies.clock import Deadline
 from dailies.config import HostSettings
 from dailies.errors import ConfigError, DailiesError, VideoError
@@ -123,7 +123,7 @@ def _hosts(library: Library, deadline: Deadline, *, is_live: bool) -> Iterator[C
 
 def _credentials(name: str, host: HostSettings) -> Check:
     """An unset secret is an empty string in a workflow."""
-    missing = [variable for variable in host.secret_names() if not config.environment().get(variable)]
+    missing = [variable for variable in hosts.secret_names(host) if not config.environment().get(variable)]
     if missing:
         remedy = "set it; in a workflow add it as a secret of the repository and name it in the env of batch.yml"
         return Check(f"host {name}", "error", f"{', '.join(missing)}: not set or empty; {remedy}")
@@ -147,7 +147,7 @@ def _workflow(library: Library) -> Iterator[Check]:
     if library.repository.exists() and library.repository.top() != library.root.resolve():
         yield Check("workflow", "warning", f"{WORKFLOW}: GitHub looks in the repository's top only; move it there with its paths")
     text = re.sub(r"(^|\s)#.*", "", path.read_text("utf-8", "replace"))  # a comment hands over nothing
-    for name in sorted(library.settings.secret_names()):
+    for name in sorted(library.secret_names()):
         if not re.search(rf"\b{re.escape(name)}\b", text):
             line = f"{name}: ${{{{ secrets.{name} }}}}"
             yield Check("workflow", "warning", f"{WORKFLOW} does not hand over {name}; add `{line}` to env of Check and Run")

@@ -1,5 +1,6 @@
 """Whether a host is asked at all at this moment: our own limits, and hosts that have failed too often in this run."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -36,7 +37,7 @@ class Gate:
         if self._closed:
             raise Waiting(f"{self._name}: left alone for the rest of this run: {self._closed}", Category.HOST)
 
-    def enter(self) -> None:
+    def enter(self) -> datetime:
         """Take a place for an upload that begins now. Raises Postponed with the moment when there is one."""
         with self._lock:
             now = self._clock.now()
@@ -47,6 +48,12 @@ class Gate:
             if self._interval and self._sent and now - self._sent[-1] < self._interval:
                 raise Postponed(f"{self._name}: min_interval since the last upload is not over", self._sent[-1] + self._interval)
             self._sent.append(now)
+            return now
+
+    def leave(self, moment: datetime) -> None:
+        """Give a place back: nothing was sent."""
+        with self._lock, contextlib.suppress(ValueError):
+            self._sent.remove(moment)
 
     def succeeded(self) -> None:
         with self._lock:

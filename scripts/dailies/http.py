@@ -55,6 +55,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_TEXT: Final = re.compile(r"(?:[!-~\x80-\xff][\t -~\x80-\xff]*)?")  # RFC 9110, 5.5
 _NO_CREDENTIALS: Final = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "range", "user-agent"})
+_LENGTHS: Final = frozenset({"content-length", "transfer-encoding"})  # of an answer that does not end with its connection
 _LONGEST_SECRET: Final = 4096
 _WORDS_BYTES: Final = 8192  # of an answer, looked through for what people are told
 _REASONS: Final = {  # of errors that have no words for people
@@ -317,7 +318,8 @@ class Http:
         options: dict[str, Any] = {key: value for key, value in request.options.items() if value is not None}
         if request.body is not None:
             options["data"] = request.body
-        with Watch(deadline):
+        trouble: DailiesError
+        with Watch(deadline) as watch:
             try:
                 answer = session.request(
                     request.method,
@@ -332,9 +334,11 @@ class Http:
                     content = request.take(answer)
                     said = {key.lower(): text for key, text in answer.headers.items()}
                     whole = request.body is not None and request.body.is_complete
-                    return Answer(answer.status_code, said, content, host, is_of_body=whole, told=request.told)
+                    if not watch.was_cut or not _LENGTHS.isdisjoint(said):
+                        return Answer(answer.status_code, said, content, host, is_of_body=whole, told=request.told)
+                    trouble = _lost(request, host, "cut on our side")  # what ends with the connection looks whole then
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-                trouble: DailiesError = _lost(request, host, _why(error))
+                trouble = _lost(request, host, _why(error))
             except UnicodeError:
                 trouble = ConfigError(f"{host[:80]}: can be no name of a host; check its address")
         session.close()

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import ConfigDict
 
 from dailies import atomic
 from dailies.errors import Category, ConfigError
-from dailies.model import Kind, Record, Timestamp, UploadStatus
+from dailies.model import Kind, Record, Timestamp, UploadStatus, Video
 
 FOLDER: Final = "database/events/"
 LOG: Final = "logs/uploads.log"
@@ -39,6 +40,19 @@ class Event(Record):
     bytes: int = 0
     seconds: float = 0.0
 
+    @classmethod
+    def of(cls, video: Video, host: str, kind: Kind, moment: str, **more: Any) -> "Event":
+        """How an upload of the video stands from this moment on; `more` says what the record does not."""
+        upload = video.upload(host, kind)
+        fields = {
+            "attempt_id": upload.attempt_id,
+            "upload_id": upload.remote_id,
+            "retry_count": upload.retry_count,
+            "error_message": upload.error,
+            "metadata": {"title": video.title, "sha256": upload.sha256},
+        }
+        return cls(timestamp=moment, video_id=video.id, host=host, kind=kind, status=upload.status, **{**fields, **more})
+
 
 class Journal:
     """The events of one library; writers in any number of threads and processes."""
@@ -55,8 +69,7 @@ class Journal:
         try:
             with self._locked():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(line + "\n")
+                _append(path, line.encode())
                 self._rotated(line)
         except OSError as error:
             raise _unwritable(path, error) from error
@@ -75,7 +88,7 @@ class Journal:
     def events(self) -> Iterator[Event]:
         """All of them, oldest month first; lines that cannot be read are passed over."""
         for path in sorted(self._folder.glob("*.jsonl")):
-            for line in path.read_text("utf-8", "replace").splitlines():
+            for line in path.read_bytes().splitlines():
                 with contextlib.suppress(ValueError):
                     yield Event.model_validate_json(line)
 
@@ -90,6 +103,13 @@ class Journal:
             handler.emit(logging.makeLogRecord({"msg": line}))
         finally:
             handler.close()
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Behind a line that a machine that died has left unfinished, on one of its own."""
+    with path.open("a+b") as file:
+        is_torn = file.seek(0, os.SEEK_END) > 0 and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n"
+        file.write((b"\n" if is_torn else b"") + line + b"\n")
 
 
 def is_events(path: str) -> bool:

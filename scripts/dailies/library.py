@@ -106,9 +106,15 @@ class Library:
     def publisher(self) -> Publisher:
         return Publisher(self.repository, self.database, self.journal, self.work, self.clean_text)
 
+    def secret_names(self) -> frozenset[str]:
+        """Environment variables that hold secrets of hosts and catalogues."""
+        enrich = self.settings.enrich
+        catalogues = {enrich.tmdb_token_env} if "tmdb" in enrich.catalogues else set()
+        return frozenset(name for section in self.settings.hosts.values() for name in hosts.secret_names(section)) | catalogues
+
     @cached_property
     def redactor(self) -> Redactor:
-        return Redactor(secrets_of(config.environment(), self.settings.secret_names()))
+        return Redactor(secrets_of(config.environment(), self.secret_names()))
 
     def clean_text(self, text: str) -> str:
         """For messages that stand in committed records: no secret, one line, no longer than a person reads."""

@@ -4,11 +4,12 @@ from datetime import timedelta
 from typing import Final
 
 from dailies import policy, uploads
-from dailies.clock import Deadline, parse_timestamp
+from dailies.clock import Deadline, parse_timestamp, timestamp
 from dailies.delivery import Dispatch, asset_of, reconcile
-from dailies.errors import DailiesError, Interrupted, OutOfTime
+from dailies.errors import ConfigError, DailiesError, Denied, Interrupted, OutOfTime, Transient
 from dailies.hosts import Asset, Standing
 from dailies.hosts.host import State as Stands
+from dailies.journal import Event
 from dailies.library import Library
 from dailies.model import Kind, State, Upload, UploadStatus, Video
 from dailies.progress import log
@@ -33,19 +34,38 @@ def settle(library: Library, dispatch: Dispatch, deadline: Deadline) -> None:
             log.info("hosts: %s", error)
             return
         except DailiesError as error:
-            log.warning("video=%s could not be settled: %s", video_id, error)
+            log.warning("video=%s could not be settled: %s", video_id, library.clean_text(str(error)))
 
 
 def _settle_video(library: Library, dispatch: Dispatch, video: Video, deadline: Deadline) -> None:
+    """A host that is in trouble is no reason not to ask the others."""
     for name, kinds in video.uploads.items():
         for kind, upload in kinds.items():
-            if name not in dispatch.hosts:
+            if name not in dispatch.hosts or dispatch.gates.of(name).closed:
                 continue
             if upload.status in uploads.OPEN and _is_left_behind(library, video, name, kind):
                 video, error = reconcile(video, name, dispatch, library.saver(video), deadline)
                 log.info("video=%s host=%s reconciled: %s", video.id, name, error or video.upload(name, kind).status)
             elif upload.status is UploadStatus.SUCCESS and upload.is_settling:
-                video = _checked(library, dispatch, video, name, kind, deadline)
+                video = _checked_with_care(library, dispatch, video, name, kind, deadline)
+
+
+def _checked_with_care(library: Library, dispatch: Dispatch, video: Video, name: str, kind: Kind, deadline: Deadline) -> Video:
+    """What goes wrong is told, and noted of the host: one that is down must not take the time of all."""
+    gate = dispatch.gates.of(name)
+    try:
+        video = _checked(library, dispatch, video, name, kind, deadline)
+        gate.succeeded()
+    except (Interrupted, OutOfTime, ConfigError):
+        raise
+    except DailiesError as error:
+        said = library.clean_text(str(error))
+        log.warning("video=%s host=%s could not be asked how %s is: %s", video.id, name, kind, said)
+        if isinstance(error, Denied):
+            gate.close(said)
+        elif isinstance(error, Transient):
+            gate.failed(said)
+    return video
 
 
 def _is_left_behind(library: Library, video: Video, name: str, kind: Kind) -> bool:
@@ -71,7 +91,9 @@ def _checked(library: Library, dispatch: Dispatch, video: Video, name: str, kind
     is_worth = dispatch.hosts[name].capabilities.overwrites  # elsewhere the next copy would be refused as well
     now, retries = library.clock.now(), library.settings.publish.max_retries
     lost = uploads.failed(upload, said, retries, now) if is_worth else uploads.refused(upload, said, now)
-    return save(policy.after_loss(video.with_upload(name, kind, lost), said))
+    video = save(policy.after_loss(video.with_upload(name, kind, lost), said))
+    library.journal.write(Event.of(video, name, kind, timestamp(now)))
+    return video
 
 
 def _assets(video: Video, kind: Kind, upload: Upload) -> list[tuple[Asset, str]]:

@@ -11,6 +11,7 @@ from dailies.clock import Deadline, timestamp
 from dailies.delivery import ByHand, Dispatch, Files, Intend, Meter, asset_of, deliver
 from dailies.errors import ConfigError, DailiesError, HostRefused, Interrupted, OutOfTime, VideoError
 from dailies.hosts import Asset, Receipt
+from dailies.journal import Event
 from dailies.library import Library
 from dailies.locks import Single
 from dailies.model import Kind, State, Upload, UploadStatus, Video
@@ -81,7 +82,9 @@ def record_as_sent(library: Library, video_id: str, host: str, remote_id: str) -
     asset = _asset(video)
     adapter, before = library.settings.hosts[host].adapter, video.upload(host, Kind.VIDEO)
     there = uploads.succeeded(before, adapter, {"video": asset}, {"video": Receipt(remote_id)}, library.clock.now())
-    return library.database.save(video.with_upload(host, Kind.VIDEO, there), video)
+    video = library.database.save(video.with_upload(host, Kind.VIDEO, there), video)
+    library.journal.write(Event.of(video, host, Kind.VIDEO, timestamp(library.clock.now())))
+    return video
 
 
 class VideoRegistry:
@@ -106,7 +109,9 @@ class VideoRegistry:
             self._library.check_host(host)
         except ConfigError as error:
             return False, str(error)
-        refusal = _refusal(self._library, video) or uploads.refusal(video.upload(host, Kind.VIDEO), self._library.clock.now())
+        upload, now = video.upload(host, Kind.VIDEO), self._library.clock.now()
+        refusal = _refusal(self._library, video)
+        refusal = refusal or uploads.refusal(upload, now, may_repeat=video.duplicate_allowed, is_direct=True)
         return refusal is None, refusal or ""
 
     def set_duplicate_allowed(self, video_id: str, allowed: bool) -> Video:  # noqa: FBT001 -- what it sets
@@ -147,18 +152,23 @@ class _Hand:
         return self._delivered(video, name, told)
 
     def send_where_due(self, video: Video) -> list[Sent]:
-        """Nothing where it is not wanted, not made yet, or in the hands of others."""
+        """Nothing where it is not wanted, not made yet or not to be had, or in the hands of others."""
         publish, sent = self._library.settings.publish, list[Sent]()
-        is_ours = video.file is not None and video.state not in {State.DUPLICATE, State.UNAVAILABLE}
-        if not is_ours or policy.is_claimed(video, self._library.clock.now()):
+        if video.state in {State.DUPLICATE, State.UNAVAILABLE} or _refusal(self._library, video) is not None:
             return sent
         for name in uploads.in_turn(video, publish):
-            if name not in self._library.hosts or not uploads.needs_publishing(video, publish):
-                continue
-            if uploads.refusal(video.upload(name, Kind.VIDEO), self._library.clock.now()) is None:
+            if not uploads.needs_publishing(video, publish):
+                break
+            if name in self._library.hosts and self._is_due(video, name):
                 sent.append(self._delivered(video, name, {}))
                 video = sent[-1].video
+            if publish.strategy == "fallback" and uploads.ends_fallback(video.upload(name, Kind.VIDEO)):
+                break
         return sent
+
+    def _is_due(self, video: Video, name: str) -> bool:
+        upload, now = video.upload(name, Kind.VIDEO), self._library.clock.now()
+        return not video.is_on(name) and uploads.refusal(upload, now, may_repeat=video.duplicate_allowed) is None
 
     def _put(self, video: Video, name: str, upload: Upload) -> Video:
         return self._library.database.save(video.with_upload(name, Kind.VIDEO, upload), video)

@@ -30,13 +30,22 @@ def in_turn(video: Video, publish: Publish) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: video.upload(name, Kind.VIDEO).status not in OPEN))
 
 
-def refusal(upload: Upload, now: datetime) -> str | None:
-    """Why this upload may not be sent now by itself; None where it may."""
+def ends_fallback(upload: Upload) -> bool:
+    """Whether no further host is tried: that would make it two copies."""
+    return upload.status in OPEN or upload.status is UploadStatus.BLOCKED
+
+
+def refusal(upload: Upload, now: datetime, *, may_repeat: bool = False, is_direct: bool = False) -> str | None:
+    """Why this upload may not be sent now; None where it may. `may_repeat`: a person allows copies of it; `is_direct`: a person
+    sends it, who need not wait."""
+    if may_repeat and upload.status in {UploadStatus.SUCCESS, UploadStatus.BLOCKED}:
+        return None
     if upload.status is UploadStatus.SUCCESS:
         return "is there already"
     if upload.status in ENDED:
         return f"{upload.status}: {upload.error or 'given up'}"
-    if upload.status is UploadStatus.RATE_LIMITED and upload.until is not None and parse_timestamp(upload.until) > now:
+    is_early = upload.status is UploadStatus.RATE_LIMITED and upload.until is not None and parse_timestamp(upload.until) > now
+    if is_early and not is_direct:
         return f"not before {upload.until}: {upload.error or 'rate limited'}"
     return None
 
@@ -82,7 +91,7 @@ def succeeded(upload: Upload, adapter: str, assets: Mapping[str, Asset], receipt
         embed_url=receipt.embed_url,
         direct_url=receipt.direct_url,
         previous=tuple(entry for entry in upload.previous if entry.get("remote_id") != receipt.remote_id),
-        **({"parts": parts} if len(parts) > 1 else {}),
+        parts=parts if len(parts) > 1 else {},
     )
 
 
@@ -101,18 +110,21 @@ def blocked(upload: Upload, error: str, now: datetime) -> Upload:
     return _changed(upload, now, status=UploadStatus.BLOCKED, error=error)
 
 
-def limited(upload: Upload, error: str, until: datetime, now: datetime) -> Upload:
-    return _changed(upload, now, status=UploadStatus.RATE_LIMITED, error=error, until=timestamp(until + timedelta(seconds=0.999)))
+def limited(upload: Upload, error: str, until: datetime) -> Upload:
+    """`at` stays that of the last attempt: waiting takes no place of a day."""
+    later = timestamp(until + timedelta(seconds=0.999))
+    return upload.model_copy(update={"status": UploadStatus.RATE_LIMITED, "error": error, "until": later})
 
 
 def unknown(upload: Upload, error: str, now: datetime) -> Upload:
     return _changed(upload, now, status=UploadStatus.UNKNOWN, error=error)
 
 
-def not_begun(upload: Upload, before: Upload, error: str | None, now: datetime) -> Upload:
-    """As it was before an attempt that came to nothing and is not counted."""
+def not_begun(upload: Upload, before: Upload, error: str | None) -> Upload:
+    """As it was before an attempt that came to nothing and is not counted, not among those of a day either."""
     status = before.status if before.status not in OPEN else UploadStatus.PENDING
-    return _changed(upload, now, status=status, error=error)
+    kept = {key: getattr(before, key) for key in ("attempt_id", "at", "until")}
+    return upload.model_copy(update={**kept, "status": status, "error": error})
 
 
 def settled(upload: Upload) -> Upload:

@@ -33,6 +33,7 @@ class Watch:
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
+        self.was_cut = False
         self._held: socket.socket | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -69,6 +70,7 @@ class Watch:
             if self.deadline.stop.is_set() or self.deadline.remaining() <= 0:
                 with self._lock, contextlib.suppress(OSError):
                     if self._held is not None:
+                        self.was_cut = True
                         self._held.shutdown(socket.SHUT_RDWR)
 
 

@@ -3,30 +3,30 @@
 import shutil
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dailies import hosts, pipeline, repository
-from dailies.clock import Deadline
-from dailies.hosts import Asset, Receipt
-from dailies.hosts.folder import FolderHost
+from dailies.hosts import Asset, Capabilities, Receipt, Transfer
+from dailies.hosts.storage import Storage
 from dailies.progress import LogWatcher
 from support import PUBLISHED, Shelf
 
 sent: list[str] = []
 
 
-class Shop(FolderHost):
+class Shop(Storage):
     """A host that makes a second copy of what is sent twice."""
 
     @property
-    def overwrites(self) -> bool:
-        return False
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, overwrites=False)
 
-    def upload(self, path: Path, asset: Asset, deadline: Deadline) -> Receipt:
+    def upload(self, path: Path, asset: Asset, transfer: Transfer) -> Receipt:
         sent.append(asset.suffix)
-        return super().upload(path, asset, deadline)
+        return super().upload(path, asset, transfer)
 
 
 def test_what_a_machine_lost_without_a_trace_has_sent_is_not_sent_again(

@@ -6,10 +6,10 @@ from dailies import hosts
 from dailies.clock import Deadline
 from dailies.config import environment
 from dailies.errors import ConfigError
-from dailies.hosts.folder import FolderHost
+from dailies.hosts.storage import Storage
 
 
-class VaultHost(FolderHost):
+class VaultHost(Storage):
     """A folder behind a key."""
 
     key_env: str = Field(description="environment variable that holds the key")

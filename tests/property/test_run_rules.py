@@ -24,8 +24,9 @@ from dailies.clock import Deadline, parse_timestamp, timestamp
 from dailies.config import Publish, Run, Settings
 from dailies.database import Database, parse_video, to_json
 from dailies.errors import Category, ConfigError, DailiesError, Interrupted, OutOfTime, SourceGone, Transient, VideoError, Waiting
-from dailies.hosts import Asset, Host
-from dailies.hosts.folder import FolderHost
+from dailies.hosts import Asset, Ground, Host, Transfer
+from dailies.hosts.storage import Storage
+from dailies.http import Http
 from dailies.library import Library
 from dailies.media.children import Children
 from dailies.media.render import Rules
@@ -105,8 +106,8 @@ class _Stage:
         return Database(self.root, self.work, self.clock)
 
     @property
-    def host(self) -> FolderHost:
-        return FolderHost(root=self.root, path="published")
+    def host(self) -> Storage:
+        return Storage(ground=Ground(self.root, Http(self.clock)), path="published")
 
     @property
     def space(self) -> Space:
@@ -269,7 +270,7 @@ def _write(stage: _Stage, what: str, content: bytes) -> None:
         stage.database.save(_video().with_(title=content.hex()))
     else:
         source = path if what != "upload of nothing" else stage.root / "missing"
-        stage.host.upload(source, Asset(_video().id, Kind.VIDEO, ".mp4", digest), deadline)
+        stage.host.upload(source, Asset(_video().id, Kind.VIDEO, ".mp4", digest, len(content)), Transfer(deadline))
 
 
 _WRITES = st.lists(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dailies import config, generate, hosts
 from dailies.config import Settings, parse, parse_size
 from dailies.errors import ConfigError
-from support import ROOT
+from support import ROOT, FakeClock
 
 _ROW = re.compile(r"^\| `(?P<key>\w+)` \| `(?P<literal>[^|]*)` \|", re.MULTILINE)
 _HEADING = re.compile(r"^## `\[(\w+)\]`$", re.MULTILINE)
@@ -173,17 +173,17 @@ def test_no_library_anywhere_names_the_remedy(tmp_path: Path) -> None:
 def test_variables_named_by_env_keys_are_secret() -> None:
     settings = parse(f'{FOLDER}[hosts.wish]\nadapter = "later"\nkey_env = "WISH"\n', "dailies.toml")
 
-    assert settings.secret_names() == {"WISH"}
+    assert hosts.secret_names(settings.hosts["wish"]) == ("WISH",)
 
 
 def built(text: str) -> None:
-    hosts.build(parse(text, "dailies.toml"), Path("/library"))
+    hosts.build(parse(text, "dailies.toml"), Path("/library"), FakeClock(), {})
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('[hosts.a]\nadapter = "fodler"\n', "hosts.a: unknown adapter 'fodler'; known: folder"),
+        ('[hosts.a]\nadapter = "fodler"\n', "hosts.a: unknown adapter 'fodler'; known: folder, "),
         (f'{FOLDER}public_ur = "https://x"\n', "hosts.published: public_ur: unknown key; the nearest known one is public_url"),
         ('[hosts.published]\nadapter = "folder"\n', "hosts.published: path: Field required"),
         (f"{FOLDER}public_url = 5\n", "hosts.published: public_url: "),
@@ -208,4 +208,4 @@ def test_a_host_cannot_set_the_librarys_root() -> None:
 
 
 def test_the_default_host_can_be_built() -> None:
-    assert list(hosts.build(Settings(), Path("/library"))) == ["published"]
+    assert list(hosts.build(Settings(), Path("/library"), FakeClock(), {})) == ["published"]

@@ -27,7 +27,7 @@ def taken(collector: Collector, clock: FakeClock, number: int, state: State, **b
     """A video goes through a run: fetched, then left in `state`."""
     start = video(number, **before)
     collector.started_video(start)
-    collector.step(start, StepName.FETCH, StepStatus.COMPLETED, 0.12345)
+    collector.step(start, StepName.FETCH, StepStatus.COMPLETED, (1.0, 1.12345))
     collector.ended_video(start, start.with_(state=state), clock.now())
 
 
@@ -101,7 +101,7 @@ def test_a_run_without_recoveries_has_no_mean(collector: Collector, clock: FakeC
 
 def test_secrets_leave_every_text_of_the_report(collector: Collector, clock: FakeClock) -> None:
     collector.started_video(video())
-    collector.step(video(), StepName.PUBLISH, StepStatus.FAILED, 1.0, "key hunter2 refused")
+    collector.step(video(), StepName.PUBLISH, StepStatus.FAILED, (1.0, 2.0), "key hunter2 refused")
     collector.problem("inbox: hunter2")
 
     text = made(collector, clock).model_dump_json()

@@ -63,7 +63,7 @@ def open_library(change: "Callable[[Library], Library] | None" = None) -> "Libra
 
     library = Library.open(root=Globals.root)
     if actions.is_on():
-        tell(*actions.masks(filter(None, map(config.environment().get, library.settings.secret_names()))))
+        tell(*actions.masks(filter(None, map(config.environment().get, library.secret_names()))))
     library = change(library) if change else library
     set_up_logging(Globals.level, library.redactor)
     Globals.mask = library.redactor

@@ -1,10 +1,11 @@
 """The command that fills what sidecars and catalogues know of videos: enrich."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dailies.cli.app import Json, app, complain, deadline_of, open_library, print_json, say, tell_blocked
+from dailies.cli.app import Json, app, complain, open_library, print_json, say, stoppable, tell_blocked
 from dailies.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,15 +34,16 @@ def enrich(
     enricher = Enricher(
         settings.enrich, library.root, library.work, Http(library.clock), library.clock, secrets, is_offline=offline
     )
-    deadline = Deadline.after(library.clock, settings.run.time_limit)
     told: list[dict[str, Any]] = []
-    for video in _chosen(library, names or []):
-        changed = enricher.enrich(video, deadline)
-        if changed is not video:
-            library.database.save(changed, video)
-        told.append({"id": video.id, "filled": filled(video, changed), "warnings": _warnings(changed)})
-        if not as_json:
-            _tell(told[-1])
+    with stoppable() as stop:
+        deadline = Deadline.after(library.clock, settings.run.time_limit, stop)
+        for video in _chosen(library, names or []):
+            changed = enricher.enrich(video, deadline)
+            if changed is not video:
+                library.database.save(changed, video)
+            told.append({"id": video.id, "filled": filled(video, changed), "warnings": _warnings(changed)})
+            if not as_json:
+                _tell(told[-1])
     if as_json:
         print_json(told)
     for notice in enricher.attributions():
@@ -49,13 +51,12 @@ def enrich(
     tell_blocked(library)
 
 
-def _chosen(library: "Library", names: list[str]) -> "list[Video]":
-    """Those that are named, in order and once; else all that were not removed."""
+def _chosen(library: "Library", names: list[str]) -> "Iterable[Video]":
+    """Those that are named, in order and once; else all."""
     database = library.database
     if not names:
-        return [video for video in database.videos() if video.deleted_at is None]
-    ids = dict.fromkeys(database.resolve(name) for name in names)
-    return [database.load(video_id) for video_id in ids]
+        return database.videos()
+    return [database.load(video_id) for video_id in dict.fromkeys(database.resolve(name) for name in names)]
 
 
 def _warnings(video: "Video") -> list[str]:

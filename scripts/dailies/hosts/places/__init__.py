@@ -1,0 +1,1 @@
+"""Where `storage` puts files: one kind of place a file."""

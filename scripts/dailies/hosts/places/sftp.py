@@ -1,0 +1,184 @@
+"""SFTP: host keys checked, sent under another name, renamed into place."""
+
+import contextlib
+import posixpath
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from dailies.clock import Deadline
+from dailies.errors import ConfigError, DailiesError, Denied, Transient
+from dailies.hosts.host import Asset, Ground, Transfer
+from dailies.hosts.places.address import Address
+from dailies.hosts.places.coroutines import quiet
+from dailies.hosts.places.place import ANSWER_S, CONNECT_S, CONNECTS, Blocks, Cut, Found, from_errno, library, silent, tidying
+
+_BLOCK_BYTES: Final = 1 << 20
+_AHEAD: Final = 8  # blocks that are asked for at once
+_PORT: Final = 22
+
+
+@dataclass(frozen=True)
+class Sftp:
+    """A folder of a server."""
+
+    address: Address
+    ground: Ground = field(repr=False)
+    user_env: str
+    password_env: str
+    key_file: str
+    known_hosts: str
+
+    def probe(self, deadline: Deadline) -> None:
+        """An empty file that comes and goes, in the deepest folder that is there."""
+        with self._open(deadline) as system:
+            folder = self.address.folder or "/"
+            while folder != "/" and not system.exists(folder):
+                folder = posixpath.dirname(folder)
+            name = posixpath.join(folder, ".dailies-check")
+            system.open(name, "wb").close()
+            system.rm_file(name)
+
+    def put(self, key: str, path: Path, asset: Asset, transfer: Transfer) -> None:
+        target = self.address.path(key)
+        folder, name = posixpath.split(target)
+        temporary = posixpath.join(folder, f".tmp-{name}")  # the same each time: what a dead run left is overwritten
+        is_whole = False
+        try:
+            with self._open(transfer.deadline) as system:
+                system.makedirs(folder, exist_ok=True)
+                with system.open(temporary, "wb") as file:
+                    file.set_pipelined(True)
+                    for block in Blocks(path, asset, transfer, self.ground.http.throttle, _BLOCK_BYTES):
+                        file.write(block)
+                if system.info(temporary)["size"] != asset.size_bytes:
+                    raise Transient(f"{self.address.where}: has not kept all of {key}; it is tried again later")
+                transfer.deadline.check()
+                _rename(system, temporary, target)
+            is_whole = True
+        finally:
+            if not is_whole:
+                with tidying(transfer.deadline) as deadline, self._open(deadline) as system:
+                    system.rm_file(temporary)
+
+    def look(self, key: str, deadline: Deadline) -> Found | None:
+        with self._open(deadline) as system:
+            try:
+                about = system.info(self.address.path(key))
+            except FileNotFoundError:
+                return None
+            if about["type"] != "file" or not isinstance(about["size"], int):
+                raise Transient(f"{self.address.where}: {key}: is no file there; look what it is")
+            return Found(about["size"])
+
+    def read(self, key: str, size_bytes: int, deadline: Deadline) -> Iterator[bytes]:
+        with self._open(deadline) as system, system.open(self.address.path(key), "rb") as file:
+            for window in range(0, size_bytes, _AHEAD * _BLOCK_BYTES):  # prefetch() of a large file keeps all of it in memory
+                end = min(window + _AHEAD * _BLOCK_BYTES, size_bytes)
+                pieces = [(start, min(_BLOCK_BYTES, end - start)) for start in range(window, end, _BLOCK_BYTES)]
+                for block in file.readv(pieces):
+                    deadline.check()
+                    yield block
+
+    def remove(self, key: str, deadline: Deadline) -> None:
+        with self._open(deadline) as system, contextlib.suppress(FileNotFoundError):
+            system.rm_file(self.address.path(key))
+
+    @contextlib.contextmanager
+    def _open(self, deadline: Deadline) -> Iterator[Any]:
+        """fsspec's file system on a connection that is cut when the deadline ends."""
+        paramiko = library("paramiko", "sftp")
+        quiet("paramiko")
+        options = self._options()
+        with Cut(deadline) as cut:
+            try:
+                sock = _connect(self.address.host, self.address.port or _PORT, deadline)
+                cut.takes(sock)
+                with sock:
+                    system = _system(paramiko, self._known(paramiko), self.address, sock=sock, **options)
+                    with contextlib.closing(system.client):
+                        system.ftp.get_channel().settimeout(ANSWER_S)
+                        yield system
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                if cut.was_made:
+                    deadline.check()
+                raise self._classed(error, paramiko) from None
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "username": self.address.user or (self.ground.secret(self.user_env) if self.user_env else None),
+            "password": self.ground.secret(self.password_env) if self.password_env else None,
+            "key_filename": str(self.ground.root / Path(self.key_file).expanduser()) if self.key_file else None,
+            "allow_agent": not (self.password_env or self.key_file),
+            "look_for_keys": not (self.password_env or self.key_file),
+            "timeout": CONNECT_S * CONNECTS,
+            "banner_timeout": CONNECT_S * CONNECTS,
+            "auth_timeout": CONNECT_S * CONNECTS,
+        }
+
+    def _known(self, paramiko: Any) -> Any:
+        """Raises ConfigError."""
+        path = self.ground.root / Path(self.known_hosts).expanduser()
+        try:
+            return paramiko.HostKeys(str(path))
+        except OSError as error:
+            hint = f"ssh-keyscan -p {self.address.port or _PORT} {self.address.host}"
+            raise ConfigError(
+                f"{self.known_hosts}: known_hosts: {error.strerror}; make it with `{hint}` and compare the key"
+            ) from None
+
+    def _classed(self, error: Exception, paramiko: Any) -> DailiesError:
+        where = self.address.where
+        if isinstance(error, paramiko.BadHostKeyException):
+            return Denied(f"{where}: shows another key than known_hosts has; find out why before you change that")
+        if isinstance(error, paramiko.AuthenticationException | paramiko.PasswordRequiredException):
+            return Denied(f"{where}: the account or its key is refused; check user_env, password_env and key_file")
+        if isinstance(error, paramiko.SSHException) and "known_hosts" in str(error):
+            return Denied(f"{where}: its key is not in known_hosts; add it there after you have compared it")
+        if isinstance(error, OSError):
+            return from_errno(where, error)
+        return silent(where, error)
+
+
+def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """In slices, so that a stop is seen meanwhile."""
+    for _ in range(CONNECTS - 1):
+        deadline.check()
+        with contextlib.suppress(TimeoutError):
+            return socket.create_connection((host, port), CONNECT_S)
+    deadline.check()
+    return socket.create_connection((host, port), CONNECT_S)
+
+
+def _system(paramiko: Any, known: Any, address: Address, **options: Any) -> Any:
+    """fsspec's file system takes any host key; this one takes those that are known."""
+    sftp = library("fsspec.implementations.sftp", "sftp")
+
+    def fast(*arguments: Any, **about: Any) -> Any:
+        """AES-GCM first: it needs no hash of each packet in Python."""
+        transport = paramiko.Transport(*arguments, **about)
+        security = transport.get_security_options()
+        security.ciphers = sorted(security.ciphers, key=lambda name: "gcm" not in name)
+        return transport
+
+    class Strict(sftp.SFTPFileSystem):  # type: ignore[misc, name-defined]
+        def _connect(self) -> None:
+            self.client = paramiko.SSHClient()
+            self.client.get_host_keys().update(known)
+            self.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+            self.client.connect(self.host, port=address.port or _PORT, transport_factory=fast, **self.ssh_kwargs)
+            self.ftp = self.client.open_sftp()
+
+    return Strict(address.host, skip_instance_cache=True, **options)
+
+
+def _rename(system: Any, old: str, new: str) -> None:
+    """In one step where the server knows how (posix-rename@openssh.com), else over a moment without the file."""
+    try:
+        system.mv(old, new)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            system.rm_file(new)
+        system.ftp.rename(old, new)
