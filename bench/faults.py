@@ -58,7 +58,7 @@ def untruths(records: list[Any], places: dict[str, Place]) -> list[str]:
         found += [f"{name}: {count} copies of {sha256[:10]}" for sha256, count in by_sha256.items() if count > 1]
         for record in records:
             upload = record["uploads"].get(name, {}).get("video", {"status": "PENDING", "error": None})
-            sha256 = (record["file"] or {}).get("sha256")
+            sha256 = str((record["file"] or {}).get("sha256"))
             has_it = by_sha256.get(sha256, 0) > 0
             if upload["status"] == "SUCCESS" and copies.get(upload["remote_id"]) != sha256:
                 found.append(f"{name}: {record['id']}: said to be there as {upload['remote_id']}, and is not")

@@ -476,4 +476,6 @@ def film(path: Path, content: bytes, **changes: Any) -> Asset:
     path.write_bytes(content)
     details = Details(title="A film", description="What it shows", tags=("sea", "summer evening"))
     sha256 = hashlib.sha256(content).hexdigest()
-    return replace(Asset("film-0123456789ab", Kind.VIDEO, ".mp4", sha256, len(content), 60.0, details), **changes)
+    return replace(
+        Asset("film-0123456789ab", Kind.VIDEO, ".mp4", sha256, len(content), duration_s=60.0, details=details), **changes
+    )

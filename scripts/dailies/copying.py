@@ -34,12 +34,23 @@ def copy(source: Path, target: Path, deadline: Deadline) -> None:
 
 def sha256(path: Path, deadline: Deadline) -> str:
     """Of the whole file in one streaming pass. Raises the deadline's error and OSError."""
-    digest = hashlib.sha256()
+    (digest,) = _digests(path, deadline, hashlib.sha256())
+    return digest
+
+
+def sha256_and_md5(path: Path, deadline: Deadline) -> tuple[str, str]:
+    """As `sha256`; MD5 is what some hosts compare what they got with."""
+    sha256, md5 = _digests(path, deadline, hashlib.sha256(), hashlib.md5(usedforsecurity=False))
+    return sha256, md5
+
+
+def _digests(path: Path, deadline: Deadline, *digests: "hashlib._Hash") -> list[str]:
     with path.open("rb") as reader:
         while chunk := reader.read(CHUNK_BYTES):
             deadline.check()
-            digest.update(chunk)
-    return digest.hexdigest()
+            for digest in digests:
+                digest.update(chunk)
+    return [digest.hexdigest() for digest in digests]
 
 
 def _is_cloned(reader: int, writer: int) -> bool:

@@ -77,7 +77,8 @@ def details_of(video: Video) -> Details:
 
 def asset_of(video: Video, kind: Kind, suffix: str, sha256: str, size_bytes: int) -> Asset:
     duration_s = video.media.duration_s if video.media and kind is Kind.VIDEO else None
-    return Asset(video.id, kind, suffix, sha256, size_bytes, duration_s, details_of(video))
+    md5 = video.file.md5 if video.file is not None and video.file.sha256 == sha256 else None
+    return Asset(video.id, kind, suffix, sha256, size_bytes, duration_s, details_of(video), md5)
 
 
 def deliver(

@@ -114,6 +114,7 @@ class MediaFile(Record):
     name: str
     size_bytes: int = Field(ge=0)
     sha256: Sha256
+    md5: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")  # some hosts compare what they got with it
     phash: str | None = None
 
 

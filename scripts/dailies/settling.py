@@ -17,6 +17,7 @@ from dailies.steps import remove_source
 
 LIMIT_S: Final = 120.0  # of a pass: what is left waits for the next
 _LOST_AFTER: Final = timedelta(days=2)  # an upload that a host confirmed and does not show by then
+_STUCK_AFTER: Final = timedelta(days=7)  # one that it works on still, where sending it again only replaces it
 
 
 def settle(library: Library, dispatch: Dispatch, deadline: Deadline) -> None:
@@ -77,7 +78,9 @@ def _is_left_behind(library: Library, video: Video, name: str, kind: Kind) -> bo
 def _checked(library: Library, dispatch: Dispatch, video: Video, name: str, kind: Kind, deadline: Deadline) -> Video:
     upload, save = video.upload(name, kind), library.saver(video)
     found = [dispatch.hosts[name].check(asset, remote_id, deadline) for asset, remote_id in _assets(video, kind, upload)]
-    standing = _worst(found, is_old=upload.at is not None and library.clock.now() - parse_timestamp(upload.at) > _LOST_AFTER)
+    age = library.clock.now() - parse_timestamp(upload.at) if upload.at else timedelta()
+    is_worth = dispatch.hosts[name].capabilities.overwrites  # elsewhere the next copy would be refused as well
+    standing = _worst(found, age, is_worth=is_worth)
     if standing.state is Stands.READY:
         video = save(video.with_upload(name, kind, uploads.settled(upload)))
         log.info("video=%s host=%s %s is settled", video.id, name, kind)
@@ -88,7 +91,6 @@ def _checked(library: Library, dispatch: Dispatch, video: Video, name: str, kind
         return video
     said = library.clean_text(f"{name}: did not keep it: {standing.reason or 'no reason given'}; look at the host")
     log.warning("video=%s %s", video.id, said)
-    is_worth = dispatch.hosts[name].capabilities.overwrites  # elsewhere the next copy would be refused as well
     now, retries = library.clock.now(), library.settings.publish.max_retries
     lost = uploads.failed(upload, said, retries, now) if is_worth else uploads.refused(upload, said, now)
     video = save(policy.after_loss(video.with_upload(name, kind, lost), said))
@@ -107,10 +109,12 @@ def _assets(video: Video, kind: Kind, upload: Upload) -> list[tuple[Asset, str]]
     return [(asset_of(video, kind, made.name.removeprefix(video.id), made.sha256, made.size_bytes), upload.remote_id)]
 
 
-def _worst(standings: list[Standing], *, is_old: bool) -> Standing:
-    """Of several files; what is missing may yet come, for some time."""
+def _worst(standings: list[Standing], age: timedelta, *, is_worth: bool) -> Standing:
+    """Of several files; what is missing or worked on may yet come, for some time."""
     order = (Stands.FAILED, Stands.MISSING, Stands.PROCESSING, Stands.READY)
     worst = min(standings, key=lambda one: order.index(one.state), default=Standing(Stands.READY))
-    if worst.state is Stands.MISSING and is_old:
+    if worst.state is Stands.MISSING and age > _LOST_AFTER:
         return Standing(Stands.FAILED, "it is not there any more")
+    if worst.state is Stands.PROCESSING and is_worth and age > _STUCK_AFTER:
+        return Standing(Stands.FAILED, worst.reason or "it is worked on without end")
     return worst

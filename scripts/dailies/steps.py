@@ -262,14 +262,14 @@ def convert(video: Video, job: Job) -> Video:
     warnings = render.convert(name, job.folder.source, temporary, source, job.kit.rules, job.deadline)
     for warning in warnings:
         video = video.with_warning(warning)
-    digest = copying.sha256(temporary, job.deadline)
+    digest, md5 = copying.sha256_and_md5(temporary, job.deadline)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     size = temporary.stat().st_size
     temporary.replace(job.folder.output)
     job.trusted[job.folder.output] = True
     phash = video.file.phash if video.file and video.file.sha256 == digest else None
-    return video.with_(file=MediaFile(name=f"{video.id}.mp4", size_bytes=size, sha256=digest, phash=phash))
+    return video.with_(file=MediaFile(name=f"{video.id}.mp4", size_bytes=size, sha256=digest, md5=md5, phash=phash))
 
 
 def analyse(video: Video, job: Job) -> Video:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -240,6 +241,24 @@ def test_spoiled_files_in_the_work_folder_are_as_if_they_were_not_there(content:
 
     assert desk.enrich(desk.video(), "tmdb") == first
     assert len(desk.tmdb.calls) == 2 * asked
+
+
+def test_of_many_videos_at_once_only_one_is_the_probe(desk: Desk) -> None:
+    (desk.root / "work").mkdir()
+    (desk.root / "work/catalogues.json").write_text('{"tmdb": {"failures": 5}}')
+    videos = [desk.video(f"[tmdbid-{number + 10}].mp4") for number in range(8)]
+    meeting = Barrier(8, timeout=10)
+    desk.tmdb.instead = lambda _call: Reply(400, b"{}")
+    enricher = desk.enricher("tmdb")
+
+    def together(video: Video) -> Video:
+        meeting.wait()
+        return enricher.enrich(video, desk.deadline())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(together, videos)) == videos
+
+    assert len(desk.tmdb.calls) == 1
 
 
 def test_many_videos_at_once_keep_the_pace_and_lose_nothing(desk: Desk) -> None:

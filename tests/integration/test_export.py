@@ -381,7 +381,8 @@ def test_json_has_the_same_rows_with_lists_and_truths(contents: Contents, databa
         "upload_events": 3,
     }
     row = next(row for row in document["videos"] if row["id"] == RICH.id)
-    assert (row["title"], row["tags"], row["duplicate_allowed"]) == (HOSTILE, ["sea", "sun"], True)
+    assert (row["title"], row["tags"]) == (HOSTILE, ["sea", "sun"])
+    assert row["duplicate_allowed"] is True  # 1 would be equal
     assert [list(row) for row in document["videos"]] == [list(row) for row in rows(database, "videos")]
     assert document["made_at"] == AT
 

@@ -110,6 +110,7 @@ def test_all_that_is_left_goes_out_in_one_request_where_no_size_is_set(stage: St
     stage.run(chunk_size=0)
 
     assert stage.server.sent == [(0, len(CONTENT))]
+    assert len([call for call in stage.server.calls if call.method == "PUT"]) == 1  # a new session is not asked what it has
 
 
 def test_a_cut_goes_on_from_what_has_arrived(stage: Stage) -> None:
@@ -318,6 +319,17 @@ def test_an_access_token_that_ends_on_the_way_is_renewed(stage: Stage) -> None:
     assert stage.server.stored() == [CONTENT]
 
 
+def test_a_question_that_is_not_taken_is_asked_with_a_new_token(stage: Stage) -> None:
+    stage.server.breaks("PUT", Fault.RESET, 40)
+    with pytest.raises(Transient):
+        stage.run()
+    stage.server._faults.clear()
+    stage.server.token_ends = 1
+
+    assert stage.find() is None  # the session is there, and waits
+    assert stage.server.tokens_given == 3
+
+
 def test_a_session_that_takes_no_token_is_denied(stage: Stage) -> None:
     real = stage.server.reply
     stage.server.reply = lambda call: stage.server.error(401, "authError", "no") if call.method == "PUT" else real(call)  # type: ignore[method-assign]
@@ -336,15 +348,15 @@ def test_no_message_shows_the_address_of_a_session(tube: Stage) -> None:
     told = [str(raised.value), repr(raised.value)]
     real = tube.server.reply
 
-    def page(call: Call) -> Reply:
-        return Reply(500, f"no {call.query['upload_id']}".encode()) if call.method == "PUT" else real(call)
+    def echo(call: Call) -> Reply:
+        return tube.server.error(403, "forbidden", f"no {call.query['upload_id']}") if call.method == "PUT" else real(call)
 
-    tube.server.reply = page  # type: ignore[method-assign]
-    with pytest.raises(Transient) as raised:
+    tube.server.reply = echo  # type: ignore[method-assign]
+    with pytest.raises(Denied, match="forbidden: no") as refused:
         tube.run()
 
     assert "secret" in tube.saved["address"]
-    assert "session-0" not in " ".join([*told, str(raised.value), repr(raised.value.__cause__)])
+    assert "session-0" not in " ".join([*told, str(refused.value), repr(refused.value)])
 
 
 @pytest.mark.parametrize(

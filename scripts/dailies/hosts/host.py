@@ -100,6 +100,7 @@ class Asset:
     size_bytes: int
     duration_s: float | None = None
     details: Details = Details()
+    md5: str | None = None  # where it is known already
 
     @property
     def name(self) -> str:

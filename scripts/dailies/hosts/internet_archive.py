@@ -104,7 +104,7 @@ class InternetArchive(BaseModel):
             raise HostRefused(f"{asset.name}: is empty, which archive.org does not take; make it again")
         self._check_limit(identifier, deadline)
         try:
-            headers = self._headers(asset, _md5(path, asset, deadline))
+            headers = self._headers(asset, asset.md5 or _md5(path, asset, deadline))
             body = Body(path)
         except OSError as error:
             raise Transient(f"{path.name}: cannot be read: {error.strerror}; look at the disk", Category.UNREADABLE) from error
