@@ -92,10 +92,9 @@ def settings_markdown() -> str:
         "## `[hosts.NAME]`",
         "",
         "A place to upload to; `NAME` is what `[publish] hosts` lists, `adapter` the kind of it.",
-        "",
     ]
     for name, adapter in HOSTS.items():
-        lines += [f"### {name}", "", *_adapter_lines(adapter)]
+        lines += ["", f"### {name}", "", *_adapter_lines(adapter)]
     lines += [
         "",
         "## Environment variables",

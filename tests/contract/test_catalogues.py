@@ -308,10 +308,10 @@ def test_answers_of_any_other_shape_are_trouble_and_no_crash(content: Any, desk:
 
 
 def test_numbers_may_be_text_and_parts_may_be_missing_or_null(desk: Desk) -> None:
-    honest = type(desk.server)()
-    desk.server.instead = lambda call: Reply.json(_odd(json.loads(honest.reply(call).content)))
+    with type(desk.server)() as honest:
+        desk.server.instead = lambda call: Reply.json(_odd(json.loads(honest.reply(call).content)))
 
-    found = desk.enricher().enrich(desk.video(desk.case.by_id), desk.deadline())
+        found = desk.enricher().enrich(desk.video(desk.case.by_id), desk.deadline())
 
     assert found.metadata.provenance["title"] == desk.case.provenance
 

@@ -56,6 +56,8 @@ def through(place: Place, wire: Wire, port: int) -> Place:
     if "known_hosts" in section:
         known = Path(section["known_hosts"])
         known.write_text(known.read_text().replace(f"[127.0.0.1]:{port}", f"[127.0.0.1]:{wire.port}"))
+    if place.server is not None:
+        place.server.url = wire.url  # it tells people where to go on
     return replace(place, section=section)
 
 
@@ -101,7 +103,7 @@ def test_a_run_that_dies_at_any_packet_leaves_one_copy(
             faults += [f"packet {at}: {fault}" for fault in faults_of(code, video_of(root), place.copies(), root)]
         shutil.rmtree(root)
     assert not faults, "\n".join(faults)
-    assert at > 5  # it was killed at several points before it came through
+    assert at > 3  # it was killed at several points before it came through
 
 
 def faults_of(code: int, video: Video, copies: Mapping[str, str], root: Path) -> list[str]:

@@ -1,9 +1,11 @@
 """What becomes of an upload in a run: whole runs over a shop that does as it is told; the record and the stock are looked at."""
 
+import hashlib
 import itertools
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -11,9 +13,9 @@ import pytest
 from dailies import policy, uploads
 from dailies.clock import parse_timestamp
 from dailies.delivery import asset_of, deliver
-from dailies.errors import Exit, HostRefused, Interrupted, OutcomeUnknown, Postponed, Transient
+from dailies.errors import DailiesError, Exit, HostRefused, HostSilent, Interrupted, OutcomeUnknown, Postponed, Transient
 from dailies.hosts import Asset, Receipt
-from dailies.model import Kind, State, StepName, Upload, UploadStatus
+from dailies.model import Kind, State, StepName, Upload, UploadStatus, Video
 from shops import Depot, Killed, depots
 
 DAY_S: Final = 86400.0
@@ -550,3 +552,53 @@ def test_the_parts_of_pictures_that_are_not_made_any_more_go_from_the_record(dep
     assert set(upload.parts) == {"cover", "sprite"}
 
     assert uploads.succeeded(upload, "shop", {"cover": cover}, {"cover": Receipt("3")}, now).parts == {}
+
+
+# -- previews and pictures
+
+
+def send_pictures(depot: Depot, video: Video) -> tuple[Upload, DailiesError | None]:
+    """A cover and a sprite, to shop a."""
+    files, library, before = dict[str, tuple[Path, Asset]](), depot.library, depot.now(video)
+    for part in ("cover", "sprite"):
+        path = depot.root / f"{part}.jpg"
+        path.write_bytes(part.encode())
+        digest = hashlib.sha256(part.encode()).hexdigest()
+        files[part] = (path, asset_of(before, Kind.IMAGE, f".{part}.jpg", digest, len(part)))
+    save = library.saver(before)
+    after, error = deliver(before, "a", files, library.dispatch(), save, lambda *_: None, depot.deadline())
+    return after.upload("a", Kind.IMAGE), error
+
+
+def test_pictures_are_one_upload_of_several_parts(depot: Depot) -> None:
+    video = depot.put()
+
+    upload, error = send_pictures(depot, video)
+
+    assert (upload.status, upload.remote_id, error) == ("SUCCESS", "0001", None)
+    assert {part: one.remote_id for part, one in upload.parts.items()} == {"cover": "0001", "sprite": "0002"}
+
+
+def test_of_pictures_only_those_are_sent_that_are_not_there_yet(depot: Depot) -> None:
+    video = depot.put()
+    depot.plan(upload=["ok", "die"])
+    with pytest.raises(Killed):
+        send_pictures(depot, video)
+    depot.plan(upload=[])
+    depot.library.hosts["a"].delete("0002", depot.deadline())
+
+    upload, _ = send_pictures(depot, video)
+
+    assert [one["name"] for one in depot.calls(call="upload")] == [
+        f"{video.id}.{part}.jpg" for part in ("cover", "sprite", "sprite")
+    ]
+    assert (upload.status, len(upload.parts), len(depot.stock())) == ("SUCCESS", 2, 2)
+
+
+def test_pictures_of_which_nobody_knows_whether_they_are_there_keep_no_video_waiting(depot: Depot) -> None:
+    video = depot.put()
+    depot.plan(upload=["lose"], find="silent")
+
+    upload, error = send_pictures(depot, video)
+
+    assert (upload.status, type(error)) == ("UNKNOWN", HostSilent)

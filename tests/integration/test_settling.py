@@ -100,6 +100,21 @@ def test_what_is_missing_may_yet_come_for_two_days(depot: Depot) -> None:
     assert (depot.upload(video).status, depot.now(video).state) == ("FAILED", "queued")
 
 
+@pytest.mark.parametrize(("replaces", "status"), [("replaces = true", "FAILED"), ("", "SUCCESS")])
+def test_what_is_worked_on_without_end_is_sent_again_where_it_only_replaces_itself(
+    depot: Depot, replaces: str, status: str
+) -> None:
+    video = settling_video(depot.set(a=replaces))
+    depot.clock.advance(6 * 86400)
+    settle(depot)
+    assert depot.upload(video).status == "SUCCESS"
+
+    depot.clock.advance(2 * 86400)
+    settle(depot)
+
+    assert depot.upload(video).status == status
+
+
 def test_a_pass_takes_no_longer_than_its_limit_and_the_run_goes_on(depot: Depot) -> None:
     for number in range(4):
         settling_video(depot, b"%d" % number, f"talk{number}")

@@ -175,6 +175,7 @@ VIDEOS = st.builds(
 
 
 @given(VIDEOS, SAID)
+@settings(deadline=None)
 def test_filling_twice_is_filling_once(one: Video, said: list[Said]) -> None:
     once = filling.fill(one, said, RANKS)
 
@@ -182,11 +183,13 @@ def test_filling_twice_is_filling_once(one: Video, said: list[Said]) -> None:
 
 
 @given(VIDEOS, SAID)
+@settings(deadline=None)
 def test_the_order_of_what_is_said_does_not_matter(one: Video, said: list[Said]) -> None:
     assert filling.fill(one, said, RANKS) == filling.fill(one, said[::-1], RANKS)
 
 
 @given(VIDEOS, SAID)
+@settings(deadline=None)
 def test_a_persons_words_stay_and_what_changed_says_where_from(one: Video, said: list[Said]) -> None:
     after = filling.fill(one, said, RANKS)
     changed = filling.filled(one, after)
@@ -199,6 +202,7 @@ def test_a_persons_words_stay_and_what_changed_says_where_from(one: Video, said:
 
 
 @given(SAID)
+@settings(deadline=None)
 def test_of_all_that_is_said_the_best_place_is_taken(said: list[Said]) -> None:
     after = filling.fill(video(), said, RANKS)
 
@@ -208,6 +212,7 @@ def test_of_all_that_is_said_the_best_place_is_taken(said: list[Said]) -> None:
 
 
 @given(VIDEOS, SAID)
+@settings(deadline=None)
 def test_a_value_gives_way_only_to_a_better_place(one: Video, said: list[Said]) -> None:
     after = filling.fill(one, said, RANKS)
 

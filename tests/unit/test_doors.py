@@ -12,13 +12,15 @@ import pytest
 from support import ROOT, variables
 
 PACKAGE = ROOT / "scripts" / "dailies"
-HEAVY = ("av", "numpy", "git", "requests")
+CLIENTS = ("s3fs", "aiobotocore", "botocore", "gcsfs", "google", "adlfs", "azure", "aiohttp", "webdav4", "httpx", "paramiko")
+HEAVY = ("av", "numpy", "git", "requests", "urllib3", "fsspec", *CLIENTS)
 CHILD = {path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / "media/child").glob("*.py")}
 # door -> the modules that may use it
 DOORS = {
     "subprocess": {"process.py"},
     "git": {"git_door.py", "repository.py"},
-    "requests": {"http.py"},
+    "requests": {"http.py", "wire.py"},
+    "urllib3": {"http.py", "wire.py"},
     "os.environ": {"config.py"},
     "av": CHILD,
     "numpy": {"similar.py", *CHILD},
@@ -56,7 +58,7 @@ def test_only_the_door_itself_uses_what_is_behind_it(door: str) -> None:
     assert users_of(*names) <= DOORS[door]
 
 
-@pytest.mark.parametrize("door", ["subprocess", "git", "os.environ"])
+@pytest.mark.parametrize("door", ["subprocess", "git", "os.environ", "requests", "urllib3"])
 def test_the_doors_are_in_use(door: str) -> None:
     assert users_of(door) == DOORS[door], "a door that nobody uses is looked for in the wrong way"
 

@@ -1,7 +1,8 @@
 """Whether a host is asked at all at a moment."""
 
 import threading
-from datetime import datetime, timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -84,7 +85,16 @@ def test_a_place_that_is_given_back_is_free(clock: FakeClock) -> None:
     gate.enter()
 
 
-def test_of_many_threads_only_as_many_enter_as_there_are_places(clock: FakeClock) -> None:
+class _SlowMoment(datetime):
+    """Whoever reckons with it is overtaken by other threads."""
+
+    def __sub__(self, other: Any) -> Any:
+        time.sleep(0.001)
+        return super().__sub__(other)
+
+
+def test_of_many_threads_only_as_many_enter_as_there_are_places() -> None:
+    clock = FakeClock(_SlowMoment(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
     gate, entered = _gate(clock, max_per_day=5), list[datetime]()
 
     def enter() -> None:

@@ -1,7 +1,7 @@
 """Titles, years and durations: which entry of a catalogue fits a video, and what a file name tells."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dailies.enrich.clues import Clues, ids_in, of_name
@@ -50,11 +50,13 @@ def test_an_article_alone_is_a_title() -> None:
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
+@settings(deadline=None)
 def test_likeness_is_between_none_and_all_and_the_same_both_ways(one: str, other: str) -> None:
     assert 0 <= similarity(one, other) == similarity(other, one) <= 1
 
 
 @given(st.text(max_size=20), st.none() | st.integers(1870, 2200), st.none() | st.floats(0, 1e6), st.booleans())
+@settings(deadline=None)
 def test_a_hope_is_never_less_than_what_comes_of_it(title: str, year: int | None, duration_s: float | None, hopeful: bool) -> None:
     found = Candidate("1", (title, "The Matrix"), year, duration_s)
 
@@ -181,5 +183,6 @@ def test_the_id_of_an_episodes_file_is_its_shows() -> None:
 
 
 @given(st.text(max_size=60))
+@settings(deadline=None)
 def test_any_file_name_can_be_read(name: str) -> None:
     of_name(name)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dailies.enrich import sidecars
@@ -283,6 +283,7 @@ def test_a_picture_is_a_web_address_without_credentials(image: object) -> None:
 
 
 @given(st.binary(max_size=300))
+@settings(deadline=None)
 def test_no_bytes_break_a_reader(content: bytes) -> None:
     for reader in (nfo.read, info_json.read, own.read_json, own.read_toml):
         with suppress(sidecars.Unreadable):
@@ -297,6 +298,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*own.KEYS, *INFO, "cast", "artists", "genre"]), JSON, max_size=6))
+@settings(deadline=None)
 def test_no_value_of_a_known_key_breaks_a_reader(said: dict[str, object]) -> None:
     content = json.dumps(said).encode()
 

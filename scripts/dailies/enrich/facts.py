@@ -145,18 +145,14 @@ class Facts(BaseModel):
     views: Number = Field(None, description="how often it was seen")
     likes: Number = Field(None, description="how often it was liked")
     categories: Lines = Field((), description="list of genres or categories")
-    people: _People = Field(
-        (), description='list of names or of `{name = "…", role = "…", image = "https://…"}`'
-    )
+    people: _People = Field((), description='list of names or of `{name = "…", role = "…", image = "https://…"}`')
     tags: Lines = Field((), description="list of tags")
     studio: Line = Field(None, description="who made it")
     series: Line = Field(None, description="the series or collection that it belongs to")
     year: _Year = Field(None, description="year of release, to find it in catalogues")
     season: Number = Field(None, description="number of the season, to find an episode in catalogues")
     episode: Number = Field(None, description="number of the episode")
-    ids: _Ids = Field(
-        {}, description=f"ids in catalogues: {', '.join(f'`{name}`' for name in ID_PATTERNS)}"
-    )
+    ids: _Ids = Field({}, description=f"ids in catalogues: {', '.join(f'`{name}`' for name in ID_PATTERNS)}")
     duration_s: _Seconds = Field(None, exclude=True)
     is_one: bool = Field(True, exclude=True)  # False: several episodes in one file, which no catalogue knows as one
 

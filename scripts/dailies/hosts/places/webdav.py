@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from dailies import __version__
 from dailies.clock import Deadline
 from dailies.errors import DailiesError, Denied, Transient
 from dailies.hosts.host import Asset, Ground, Transfer
@@ -90,7 +89,7 @@ class WebDav:
             client = http.Client(
                 base_url=url,
                 auth=self._auth(),
-                headers={"User-Agent": f"dailies/{__version__}"},
+                headers={"User-Agent": self.ground.http.agent},
                 timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S * 5),
                 trust_env=not is_loopback(url),
                 event_hooks={"request": [lambda request: _trace(request, cut)]},
