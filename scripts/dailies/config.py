@@ -215,7 +215,7 @@ class Settings(Section):
     actions: Actions = Actions()
     enrich: Enrich = Enrich()
     hosts: Mapping[HostName, HostSettings] = {
-        "published": HostSettings.model_validate({"adapter": "folder", "path": "media/published"})
+        "published": HostSettings.model_validate({"adapter": "storage", "path": "media/published"})
     }
 
 

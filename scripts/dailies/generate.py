@@ -69,7 +69,7 @@ def settings_toml() -> str:
         "# A host by the name `published`; add others beside it and name them in [publish] hosts.",
         "# Secrets are never written here: name the environment variable that holds one (docs/settings.md).",
         "[hosts.published]",
-        'adapter = "folder"',
+        'adapter = "storage"',
         'path = "media/published"',
     ]
     return "\n".join(lines) + "\n"

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from dailies import hosts, planning
 from dailies.clock import Deadline
 from dailies.doctor import WORKFLOW, Check, examine
 from dailies.errors import ConfigError, Transient
-from dailies.hosts import Asset, Receipt
+from dailies.hosts import Asset, Capabilities, Ground, Receipt, Standing, Transfer
 from dailies.model import State
 from dailies.planning import Plan
 from dailies.sources.lfs import is_pointer
@@ -25,16 +25,29 @@ KEY = "FILM_VAULT_KEY"
 class Vault(BaseModel):
     """A host that wants a secret. `says`: what it answers when it is asked; "closed" and "later" are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    root: Path
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    ground: Ground = Field(exclude=True, repr=False)
     key_env: str
     says: str = "let in"
 
-    def upload(self, path: Path, asset: Asset, deadline: Deadline) -> Receipt:
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(overwrites=True)
+
+    def upload(self, path: Path, asset: Asset, transfer: Transfer) -> Receipt:
         raise AssertionError("doctor sends nothing")
 
-    def find(self, asset: Asset, deadline: Deadline) -> Receipt | None:
+    def find(self, asset: Asset, transfer: Transfer) -> Receipt | None:
         raise AssertionError("doctor looks for nothing")
+
+    def check(self, asset: Asset, remote_id: str, deadline: Deadline) -> Standing:
+        raise AssertionError("doctor asks for no upload")
+
+    def delete(self, remote_id: str, deadline: Deadline) -> None:
+        raise AssertionError("doctor takes nothing away")
+
+    def fetch(self, asset: Asset, remote_id: str, target: Path, deadline: Deadline) -> None:
+        raise AssertionError("doctor gets nothing")
 
     def preflight(self, deadline: Deadline) -> str:
         if self.says == "never asked":

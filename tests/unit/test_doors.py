@@ -21,6 +21,7 @@ DOORS = {
     "git": {"git_door.py", "repository.py"},
     "requests": {"http.py", "wire.py"},
     "urllib3": {"http.py", "wire.py"},
+    "importlib.import_module": {"hosts/places/place.py"},
     "os.environ": {"config.py"},
     "av": CHILD,
     "numpy": {"similar.py", *CHILD},
@@ -66,6 +67,11 @@ def test_the_doors_are_in_use(door: str) -> None:
 def test_the_child_that_opens_media_is_a_door_in_use() -> None:
     assert "media/child/packets.py" in users_of("av")
     assert users_of("numpy") - CHILD == {"similar.py"}
+
+
+def test_the_clients_of_places_are_taken_only_when_they_are_needed() -> None:
+    assert users_of("fsspec", *CLIENTS) == set()
+    assert {name for name in users_of("library") if not name.startswith("hosts/places/")} == set()
 
 
 def test_no_program_is_started_past_the_door() -> None:

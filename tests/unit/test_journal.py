@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from pathlib import Path
 from dailies.journal import Event, Journal
 root, who = Path(sys.argv[1]), sys.argv[2]
 ours = Journal(root, root / "work")
-for number in range(60):
+for number in range(30):
     ours.write(Event(timestamp="2026-01-02T03:04:05Z", video_id=f"{who}-{number}", host="a", kind="video", status="SUCCESS"))
 """
 
@@ -134,12 +135,15 @@ def test_two_processes_and_a_merge_at_the_same_time_lose_no_line(tmp_path: Path)
     argv = [sys.executable, "-c", WRITER, str(tmp_path)]
     writers = [subprocess.Popen([*argv, who], env=variables(), cwd=ROOT) for who in ("one", "two")]
 
-    for number in range(40):
-        theirs = json.dumps(_event(number, video_id=f"theirs-{number}").model_dump(mode="json")).encode() + b"\n"
+    taken = 0
+    while any(writer.poll() is None for writer in writers):
+        theirs = json.dumps(_event(taken, video_id=f"theirs-{taken}").model_dump(mode="json")).encode() + b"\n"
         ours.take_in(path, theirs)
+        taken += 1
+        time.sleep(0.01)  # else nobody else ever gets the lock
 
     assert [writer.wait(60) for writer in writers] == [0, 0]
-    assert len({event.video_id for event in ours.events()}) == 160
+    assert len({event.video_id for event in ours.events()}) == 60 + taken
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:

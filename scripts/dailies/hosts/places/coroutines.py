@@ -32,8 +32,15 @@ class Caller:
 
     def run(self, make: Callable[[], Coroutine[Any, Any, Any]], deadline: Deadline) -> Any:
         """In fsspec's own thread; cancelled there when the deadline ends."""
+        return self.finish(self.begin(make, deadline), deadline)
+
+    def begin(self, make: Callable[[], Coroutine[Any, Any, Any]], deadline: Deadline) -> "futures.Future[Any]":
+        """To be finished, or cancelled, by whoever began it."""
         deadline.check()
-        future = asyncio.run_coroutine_threadsafe(make(), self.system.loop)
+        return asyncio.run_coroutine_threadsafe(make(), self.system.loop)
+
+    def finish(self, future: "futures.Future[Any]", deadline: Deadline) -> Any:
+        """Raises as `call` does."""
         while not future.done():
             futures.wait([future], LOOK_S)
             if not future.done():

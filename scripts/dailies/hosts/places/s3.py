@@ -1,9 +1,11 @@
 """S3 and what speaks like it: parts of 8 MiB, put together only once the hash is right."""
 
 import contextlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -14,7 +16,10 @@ from dailies.hosts.places.address import Address
 from dailies.hosts.places.coroutines import BLOCK_BYTES, OPTIONS, Caller, content_type, known_hash
 from dailies.hosts.places.place import Blocks, Found, answered, library, silent, tidying
 
-MAX_BYTES: Final = 10_000 * BLOCK_BYTES  # parts of an upload (AWS, "Amazon S3 multipart upload limits")
+_PARTS: Final = 10_000  # of an upload (AWS, "Amazon S3 multipart upload limits")
+_PART_BYTES: Final = 5 << 20  # the least that is taken: two are on their way and a third is made ready
+_AT_ONCE: Final = 2
+MAX_BYTES: Final = _PARTS * BLOCK_BYTES
 # Codes that say more than their HTTP status (AWS, "Error responses")
 _LATER: Final = frozenset(
     {
@@ -49,9 +54,10 @@ class S3:
         self._abort(self._begin(".dailies-check", {}, deadline), ".dailies-check", deadline)
 
     def put(self, key: str, path: Path, asset: Asset, transfer: Transfer) -> None:
-        blocks = Blocks(path, asset, transfer, self.ground.http.throttle, BLOCK_BYTES)
+        size_bytes = _PART_BYTES if asset.size_bytes <= _PARTS * _PART_BYTES else BLOCK_BYTES
+        blocks = Blocks(path, asset, transfer, self.ground.http.throttle, size_bytes)
         about = {"Metadata": {"sha256": asset.sha256}, "ContentType": content_type(key)}
-        if asset.size_bytes <= BLOCK_BYTES:
+        if asset.size_bytes <= size_bytes:
             for block in blocks:
                 self._call("put_object", key, transfer.deadline, Body=block, **about)
             return
@@ -59,16 +65,34 @@ class S3:
         upload = self._begin(key, about, transfer.deadline)
         is_whole = False
         try:
-            parts = []
-            for number, block in enumerate(blocks, start=1):
-                part = self._call("upload_part", key, transfer.deadline, UploadId=upload, PartNumber=number, Body=block)
-                parts.append({"PartNumber": number, "ETag": _text(part, "ETag")})
+            parts = self._send_parts(key, upload, blocks, transfer.deadline)
             self._call("complete_multipart_upload", key, transfer.deadline, UploadId=upload, MultipartUpload={"Parts": parts})
             is_whole = True
         finally:
             if not is_whole:
                 with tidying(transfer.deadline) as deadline:
                     self._abort(upload, key, deadline)
+
+    def _send_parts(self, key: str, upload: str, blocks: Iterable[bytes], deadline: Deadline) -> list[dict[str, Any]]:
+        """Two at a time: the next one is read, hashed and signed while one is on its way."""
+        sent: list[dict[str, Any]] = []
+        waiting: deque[futures.Future[Any]] = deque()
+        try:
+            for number, block in enumerate(blocks, start=1):
+                if len(waiting) == _AT_ONCE:
+                    sent.append(self._part(waiting.popleft(), len(sent) + 1, deadline))
+                options = {**self._names(key), "UploadId": upload, "PartNumber": number, "Body": block}
+                waiting.append(self._caller.begin(partial(self._caller.system._call_s3, "upload_part", **options), deadline))  # noqa: SLF001 -- how fsspec names its coroutines
+            while waiting:
+                sent.append(self._part(waiting.popleft(), len(sent) + 1, deadline))
+        finally:
+            for future in waiting:
+                future.cancel()
+        return sent
+
+    def _part(self, future: "futures.Future[Any]", number: int, deadline: Deadline) -> dict[str, Any]:
+        answer = self._told(lambda: self._caller.finish(future, deadline))
+        return {"PartNumber": number, "ETag": _text(answer, "ETag")}
 
     def look(self, key: str, deadline: Deadline) -> Found | None:
         try:
@@ -107,8 +131,12 @@ class S3:
                     self._abort(_text(upload, "UploadId"), key, deadline)
 
     def _call(self, method: str, key: str, deadline: Deadline, **options: Any) -> Any:
+        return self._told(lambda: self._caller.call("call_s3", deadline, method, **self._names(key), **options))
+
+    def _told(self, ask: Callable[[], Any]) -> Any:
+        """s3fs takes every 404 for a missing file."""
         try:
-            return self._caller.call("call_s3", deadline, method, **self._names(key), **options)
+            return ask()
         except FileNotFoundError as error:
             code = _response(error).get("Error", {}).get("Code", "")
             if code in _LATER:
