@@ -430,8 +430,10 @@ def _animated(video: Video, made: Path, kept: Kept, job: Job) -> Video:
 
 
 def enrich(video: Video, job: Job) -> Video:
-    """What sidecars and catalogues know, before hosts are told."""
-    return job.kit.enricher.enrich(video, job.deadline)
+    """What the file's own tags, sidecars and catalogues know, before hosts are told."""
+    path = next((one for one in (job.folder.source, job.folder.output) if one.is_file()), None)
+    told = job.probe(video, path, header_only=True).told if path else {}
+    return job.kit.enricher.enrich(video, job.deadline, told)
 
 
 def clean(video: Video, job: Job) -> Video:

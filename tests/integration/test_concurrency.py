@@ -155,22 +155,27 @@ class Converted:
 
     def video_ended(self, video: Video) -> None: ...
 
+    def uploading(self, video: Video, host: str, asset: Asset, sent: int) -> None: ...
+
 
 class SlowHost(BaseModel):
     """Does not answer the first upload before another video has been converted or analysed."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
-    root: Path
+    ground: Ground = Field(exclude=True, repr=False)
     path: str
     watcher: Converted
-    overwrites: bool = True
 
-    def upload(self, path: Path, asset: Asset, deadline: Deadline) -> Receipt:
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(overwrites=True)
+
+    def upload(self, path: Path, asset: Asset, transfer: Transfer) -> Receipt:
         if not self.watcher.another.wait(20):
             raise Transient("the processor was idle while this host was slow")
         return Receipt(remote_id=asset.name)
 
-    def find(self, asset: Asset, deadline: Deadline) -> Receipt | None:
+    def find(self, asset: Asset, transfer: Transfer) -> Receipt | None:
         return None
 
     def sweep_folders(self) -> tuple[Path, ...]:

@@ -23,10 +23,14 @@ from dailies import atomic, cleanup, pipeline, policy
 from dailies.clock import Deadline, parse_timestamp, timestamp
 from dailies.config import Publish, Run, Settings
 from dailies.database import Database, parse_video, to_json
+from dailies.delivery import Dispatch
+from dailies.enrich import Enricher
 from dailies.errors import Category, ConfigError, DailiesError, Interrupted, OutOfTime, SourceGone, Transient, VideoError, Waiting
+from dailies.gates import Gates
 from dailies.hosts import Asset, Ground, Host, Transfer
 from dailies.hosts.storage import Storage
 from dailies.http import Http
+from dailies.journal import Journal
 from dailies.library import Library
 from dailies.media.children import Children
 from dailies.media.render import Rules
@@ -120,7 +124,7 @@ class _Stage:
         watcher = _Watcher(took)
         with Children(self.work) as children:
             runner = Runner(
-                kit=Kit(self.root, self.work, self.settings, hosts, self.clock, Rules(self.work, 1, children)),
+                kit=self._kit(hosts, children),
                 database=self.database,
                 space=self.space,
                 collector=collector,
@@ -132,6 +136,13 @@ class _Stage:
             )
             runner.run(policy.queue(self.database.videos(), self.clock.now()), deadline)
         return watcher.begun, collector.report(RunStatus.COMPLETED, self.clock.now(), 0).summary.skipped
+
+    def _kit(self, hosts: dict[str, Host], children: Children) -> Kit:
+        gates = Gates(self.settings, dict, self.clock)
+        dispatch = Dispatch(hosts, gates, Journal(self.root, self.work), self.settings, self.work, self.clock, str)
+        enricher = Enricher(self.settings.enrich, self.root, self.work, Http(self.clock), self.clock, {})
+        rules = Rules(self.work, 1, children)
+        return Kit(self.root, self.work, self.settings, hosts, self.clock, rules, dispatch, enricher)
 
     def left_behind(self) -> list[str]:
         """Whatever no end may leave: temporary files, `tmp/`, marks of steps, reservations."""
@@ -465,7 +476,15 @@ def _open_videos(draw: st.DrawFn) -> Video:
         warnings=tuple(draw(st.lists(st.sampled_from(["one", "two"]), unique=True))),
         steps=draw(st.dictionaries(STEPS, RECORDS, max_size=4)),
         uploads={
-            "published": {"video": Upload(status=draw(st.sampled_from(list(UploadStatus))), retry_count=draw(st.integers(0, 3)))}
+            "published": {
+                "video": Upload(
+                    status=draw(st.sampled_from(list(UploadStatus))),
+                    retry_count=draw(st.integers(0, 3)),
+                    remote_id=draw(st.sampled_from([None, "there"])),
+                    error=draw(st.sampled_from([None, "as generated"])),
+                    until=draw(MAYBE_MOMENT),
+                )
+            }
         },
     )
 
@@ -593,7 +612,12 @@ def test_retrying_by_hand_forgets_failures_keeps_what_was_done_and_raises_the_ep
     assert all(record.status is StepStatus.COMPLETED for record in after.steps.values())
     again = {StepName.ANALYSE} if state is State.DUPLICATE else set()  # it may look like another by now
     assert {name for name in video.steps if video.has_completed(name)} - again == set(after.steps)
-    assert (after.id, after.source, after.uploads, after.created_at) == (video.id, video.source, video.uploads, video.created_at)
+    assert (after.id, after.source, after.created_at) == (video.id, video.source, video.created_at)
+    before, now = video.upload("published", Kind.VIDEO), after.upload("published", Kind.VIDEO)
+    is_there_perhaps = before.status in {UploadStatus.SUCCESS, UploadStatus.IN_PROGRESS, UploadStatus.UNKNOWN}
+    forgotten = {} if is_there_perhaps else {"status": UploadStatus.PENDING, "error": None, "until": None}
+    assert now == before.model_copy(update={"retry_count": 0, **forgotten})
+    assert after.uploads.keys() == video.uploads.keys()
     assert policy.is_open(after)
     assert policy.is_due(after, NOW)
 

@@ -68,6 +68,7 @@ class Probe(BaseModel):
     declared_s: float | None
     bit_rate: int
     tags: dict[str, str]
+    told: dict[str, str] = {}  # what its tags say for the record; more than what is kept in the MP4
     streams: tuple[Stream, ...]
 
     def of_kind(self, kind: StreamKind) -> tuple[Stream, ...]:

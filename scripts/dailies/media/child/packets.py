@@ -17,6 +17,12 @@ from dailies.media.probe import Probe, Stream, StreamKind
 
 DECODE_TRIES: Final = 300  # packets given to the decoder before its first picture must be there
 KEPT_TAGS: Final = ("title", "artist", "album", "genre", "copyright")
+# read for the record only; what says where and with what something was filmed is not
+TOLD_TAGS: Final = frozenset(
+    {*KEPT_TAGS, "album_artist", "comment", "date", "description", "episode_sort", "keywords", "network", "publisher"}
+    | {"season_number", "show", "synopsis"}
+)
+_TOLD_CHARACTERS: Final = 5000
 # The first bytes of containers that we read: a file that has them and cannot be opened is damaged, any other is unsupported.
 _SIGNATURES: Final = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1aE\xdf\xa3"), (0, b"RIFF"), (0, b"OggS"), (0, b"FLV"))
 
@@ -87,6 +93,7 @@ def read(path: Path, *, header_only: bool, filters: Mapping[int, str] | None) ->
             declared_s=declared,
             bit_rate=container.bit_rate or 0,
             tags={key: value for key, value in container.metadata.items() if key.lower() in KEPT_TAGS},
+            told={key.lower(): value[:_TOLD_CHARACTERS] for key, value in container.metadata.items() if key.lower() in TOLD_TAGS},
             streams=tuple(_stream(stream, counts[stream.index]) for stream in container.streams),
         )
 
