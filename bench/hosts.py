@@ -1,8 +1,8 @@
 """Memory and throughput of every adapter, beside `curl` or `rclone` over the same throttled way to the same loopback server.
 
 `python bench/hosts.py [--megabytes 500] [--rate 100] [--runs 3] [--hosts NAME,…] [--markdown]` prints a table. Each
-upload of ours is made by a fresh process that has built the host and sent one small file before its idle memory is read; its peak is
-sampled every 5 ms. GCS and Azure have no server here. `--rate 0` is unthrottled.
+upload of ours is made by a fresh process that has built the host and sent one small file before its idle memory is read; its peak
+is sampled every 5 ms. GCS and Azure have no server here. `--rate 0` is unthrottled.
 """
 
 import argparse
@@ -57,10 +57,10 @@ class Way:
             while True:
                 client, _ = self._server.accept()
                 server = socket.create_connection(("127.0.0.1", self._port))
-                threading.Thread(target=self._carry, args=(client, server, True), daemon=True).start()
-                threading.Thread(target=self._carry, args=(server, client, False), daemon=True).start()
+                threading.Thread(target=self._carry, args=(client, server), kwargs={"is_braked": True}, daemon=True).start()
+                threading.Thread(target=self._carry, args=(server, client), kwargs={"is_braked": False}, daemon=True).start()
 
-    def _carry(self, source: socket.socket, target: socket.socket, is_braked: bool) -> None:
+    def _carry(self, source: socket.socket, target: socket.socket, *, is_braked: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 18):
                 if is_braked and self._bytes_per_s:
@@ -172,19 +172,21 @@ def curl(*arguments: str) -> float:
 
 def peer_archive(place: Place, path: Path, _way: Way) -> float:
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
-    headers = (f"Authorization: LOW {archive.ACCESS}:{archive.SECRET}", "x-archive-auto-make-bucket: 1")
-    headers += (
+    headers = [
+        f"Authorization: LOW {archive.ACCESS}:{archive.SECRET}",
+        "x-archive-auto-make-bucket: 1",
         "x-archive-queue-derive: 0",
         f"Content-MD5: {md5}",
         "x-archive-meta00-title: film",
         "x-archive-meta00-mediatype: movies",
-    )
-    headers += ("x-archive-meta00-collection: opensource_movies", f"x-archive-size-hint: {path.stat().st_size}")
+        "x-archive-meta00-collection: opensource_movies",
+        f"x-archive-size-hint: {path.stat().st_size}",
+    ]
     marked = [word for header in headers for word in ("-H", header)]
     return curl("-T", str(path), *marked, f"{place.section['s3_url']}/film-peer/film-peer.mp4")
 
 
-def peer_xvs(place: Place, path: Path, way: Way) -> float:
+def peer_xvs(_place: Place, path: Path, way: Way) -> float:
     fields = {"key": xvs.KEY, "file_title": "film", "file_public": "1", "file_adult": "0"}
     forms = [word for key, value in fields.items() for word in ("-F", f"{key}={value}")]
     return curl(*forms, "-F", f"file=@{path};filename=film.mp4", f"http://127.0.0.1:{way.port}{xvs.NODE}")

@@ -1,8 +1,9 @@
 """Uploads beside ffmpeg: 8 videos to a host as slow as the ffmpeg work, in one run and one after another.
 
-`python bench/overlap.py [--seconds 20] [--markdown]` prints a table. The host is a loopback server that speaks the Internet Archive's
-protocol and reads bodies so slowly that an upload takes as long as the ffmpeg work of its video. `one after another` are 8 runs of one
-video each, of which only the steps are counted; `one run` is the whole process of a run of 8, its start and end included.
+`python bench/overlap.py [--seconds 20] [--markdown]` prints a table. The host is a loopback server that speaks the Internet
+Archive's protocol and reads bodies so slowly that an upload takes as long as the ffmpeg work of its video. `one after another` are
+8 runs of one video each, of which only the steps are counted; `one run` is the whole process of a run of 8, its start and end
+included.
 """
 
 import argparse

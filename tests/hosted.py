@@ -33,41 +33,46 @@ class Place:
     section: Mapping[str, Any]
     copies: Callable[[], Mapping[str, str]]
     server: Loopback | None  # None for other people's, which cannot misbehave
+    carries: str = "^PUT "  # the requests (`METHOD /path`) with a file's bytes in them
+    takes_in: Callable[[], object] = lambda: None  # what the host would do with new files later
 
 
 @contextmanager
 def internet_archive() -> Iterator[Place]:
     with archive.ArchiveServer() as server:
         section = {"s3_url": server.url, "front_url": server.url}
-        yield Place("internet_archive", section, lambda: {key: put.stored.sha256 for key, put in server.files.items()}, server)
+        copies = lambda: {key: put.stored.sha256 for key, put in server.files.items()}  # noqa: E731
+        yield Place("internet_archive", section, copies, server, takes_in=server.ingest)
 
 
 @contextmanager
 def xvs() -> Iterator[Place]:
     with xvideosharing.XvsServer() as server:
-        section = {"api_url": f"{server.url}/api", "player_url": "https://player.example", "key_env": "XVS_KEY", "settle": "200ms"}
-        yield Place("xvideosharing", section, lambda: {code: file.stored.sha256 for code, file in server.files.items()}, server)
+        section = {"api_url": f"{server.url}/api", "player_url": "https://player.example", "key_env": "XVS_KEY", "settle": "50ms"}
+        copies = lambda: {code: file.stored.sha256 for code, file in server.files.items()}  # noqa: E731
+        yield Place("xvideosharing", section, copies, server, carries="^POST /upload/")
 
 
 @contextmanager
 def tape() -> Iterator[Place]:
     with streamtape.StreamtapeServer() as server:
-        section = {"api_url": server.url, "login_env": "TAPE_LOGIN", "key_env": "TAPE_KEY", "settle": "200ms"}
-        yield Place("streamtape", section, lambda: {code: file.stored.sha256 for code, file in server.files.items()}, server)
+        section = {"api_url": server.url, "login_env": "TAPE_LOGIN", "key_env": "TAPE_KEY", "settle": "50ms"}
+        copies = lambda: {code: file.stored.sha256 for code, file in server.files.items()}  # noqa: E731
+        yield Place("streamtape", section, copies, server, carries="^POST /ul/")
 
 
 @contextmanager
 def youtube() -> Iterator[Place]:
     with YoutubeServer() as server:
         names = {"client_id_env": "YT_ID", "client_secret_env": "YT_SECRET", "refresh_token_env": "YT_REFRESH"}
-        section = {"api_url": server.url, "token_url": server.token_url, **names}
+        section = {"api_url": server.url, "token_url": server.token_url, "settle": "50ms", **names}
         yield Place("youtube", section, lambda: {code: video.sha256 for code, video in server.videos.items()}, server)
 
 
 @contextmanager
 def peertube() -> Iterator[Place]:
     with PeertubeServer() as server:
-        section = {"url": server.url, "username_env": "PT_NAME", "password_env": "PT_PASSWORD"}
+        section = {"url": server.url, "username_env": "PT_NAME", "password_env": "PT_PASSWORD", "settle": "50ms"}
         yield Place("peertube", section, lambda: {code: video.sha256 for code, video in server.videos.items()}, server)
 
 

@@ -259,7 +259,7 @@ class Loopback:
             sha256, md5, done, began = hashlib.sha256(), hashlib.md5(), 0, time.monotonic()
             is_half = length == 0
             while done < length:
-                block = handler.rfile.read1(min(_BLOCK, length - done))  # type: ignore[attr-defined]
+                block = handler.rfile.read1(min(_BLOCK, length - done))
                 if not block:
                     handler.close_connection = True
                     return None

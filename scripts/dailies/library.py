@@ -86,9 +86,11 @@ class Library:
         before = video
 
         def save(after: Video) -> Video:
+            """What others changed meanwhile is in what is returned; whoever goes on without it has not undone it."""
             nonlocal before
-            before = self.database.save(after, before)
-            return before
+            stored = self.database.save(after, before)
+            before = after.with_(updated_at=stored.updated_at)
+            return stored
 
         return save
 

@@ -167,12 +167,21 @@ def _uploads(base: Json, ours: Json, theirs: Json) -> dict[str, Any]:
 
 
 def _upload(base: Json | None, ours: Json | None, theirs: Json | None) -> Any:
+    if ours is not None and theirs is not None and ours.get("epoch", 0) != theirs.get("epoch", 0):
+        return _later_epoch(ours, theirs)
     confirmed = [side for side in (ours, theirs) if side is not None and side.get("status") == "SUCCESS"]
     if len(confirmed) == 1:
         return confirmed[0]
     if len(confirmed) == 2 and ours is not None and theirs is not None and ours != theirs:
         return _both_confirmed(ours, theirs)
     return _pick(base, ours, theirs, _upload_rank)
+
+
+def _later_epoch(ours: Json, theirs: Json) -> dict[str, Any]:
+    """A SUCCESS was given up, by force or because the host had lost it; what the other side knows of copies stays listed."""
+    older, newer = sorted((ours, theirs), key=lambda side: int(side.get("epoch", 0)))
+    listed = {content(entry): entry for side in (ours, theirs) for entry in side.get("previous", ())}
+    return {**newer, "previous": [listed[key] for key in sorted(listed)]}
 
 
 def _upload_rank(upload: Json | None) -> tuple[int, int, str]:

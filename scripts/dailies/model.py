@@ -189,6 +189,7 @@ class Upload(Record):
     """
 
     status: UploadStatus = UploadStatus.PENDING
+    epoch: int = 0  # raised where a SUCCESS is given up; the larger wins a merge
     adapter: str | None = None
     retry_count: int = 0
     remote_id: str | None = None

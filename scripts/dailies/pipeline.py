@@ -153,6 +153,8 @@ def _run_alone(
         with kit.rules.children:
             _work(library, wanted, _runner(library, kit, watcher, collector), claims, deadline, is_shared=is_shared)
         settling.settle(library, kit.dispatch, deadline)  # most hosts are done with what they got by now
+        for closed in kit.dispatch.gates.closed():
+            collector.problem(f"host {closed}")
     except (Interrupted, OutOfTime):
         pass  # before the first video was taken: said by the report's status
     except ConfigError as problem:

@@ -127,9 +127,8 @@ def after_optional_failure(video: Video, step: StepName, duration_s: float, mess
     return video.with_step(StepName.PREVIEW, failed) if is_before_preview else video
 
 
-def after_loss(video: Video, message: str) -> Video:
+def after_loss(video: Video) -> Video:
     """A host has not kept what it had confirmed: a finished video is queued again, and sent from what is left of it."""
-    video = video.with_warning(message)
     return video.with_(state=State.QUEUED, next_attempt_at=None) if video.state is State.DONE else video
 
 

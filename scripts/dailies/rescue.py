@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from dailies import atomic
+from dailies import atomic, journal
 from dailies.clock import Deadline
 from dailies.errors import OutOfTime
 from dailies.git_door import GitError
@@ -109,5 +109,6 @@ class Rescues:
     def _copy(self, commit: str, tip: str | None, deadline: Deadline) -> bytes:
         """The changed records, for people."""
         base = self.repository.merge_base(commit, tip)
-        records = self.repository.contents(commit, sorted(self.repository.changed(base, commit, deadline)))
+        changed = sorted(path for path in self.repository.changed(base, commit, deadline) if not journal.is_events(path))
+        records = self.repository.contents(commit, changed)
         return json.dumps([json.loads(content) for content in records.values()], ensure_ascii=False, indent=2).encode() + b"\n"

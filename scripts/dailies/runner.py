@@ -129,8 +129,9 @@ class _Way:
         self.folder = folder
         self._runner = runner
         self._kit = runner.kit
-        self._before = video
+        self._before = self._base = video
         self._video = video
+        self._postponed: datetime | None = None
         self._step: StepName | None = None
 
     def go(self, deadline: Deadline) -> None:
@@ -201,7 +202,7 @@ class _Way:
         message = runner.clean_text(str(error))
         video = policy.after_error(self._video, self._step, error, message, self._kit.settings, self._kit.clock.now())
         if isinstance(error, Postponed) and error.until - self._kit.clock.now() <= _PATIENCE:
-            runner.postponed[video.id] = (error.until, video)
+            self._postponed = error.until
         elif isinstance(error, Waiting):
             runner.collector.skipped()
             if error.category is Category.HOST:  # a person must act: such a run is not all well
@@ -223,9 +224,13 @@ class _Way:
         for empty in (self.folder.kept, self.folder.path):  # a video that only waits leaves nothing
             if empty.is_dir() and not os.listdir(empty):
                 empty.rmdir()
+        if self._postponed is not None:  # last: from here on another thread may take it
+            self._runner.postponed[self._video.id] = (self._postponed, self._video)
 
     def _save(self, video: Video) -> Video:
-        self._video = self._runner.database.save(video, self._video)
+        """What others changed meanwhile is in `_video`; a step that goes on without it has not undone it."""
+        self._video = self._runner.database.save(video, self._base)
+        self._base = video.with_(updated_at=self._video.updated_at)
         return self._video
 
     def _original_of(self, video: Video) -> str | None:

@@ -6,12 +6,12 @@ from typing import Final
 from dailies import policy, uploads
 from dailies.clock import Deadline, parse_timestamp, timestamp
 from dailies.delivery import Dispatch, asset_of, reconcile
-from dailies.errors import ConfigError, DailiesError, Denied, Interrupted, OutOfTime, Transient
+from dailies.errors import Category, ConfigError, DailiesError, Denied, Interrupted, OutOfTime, Transient, VideoError
 from dailies.hosts import Asset, Standing
 from dailies.hosts.host import State as Stands
 from dailies.journal import Event
 from dailies.library import Library
-from dailies.model import Kind, State, Upload, UploadStatus, Video
+from dailies.model import Kind, State, StepName, Upload, UploadStatus, Video
 from dailies.progress import log
 from dailies.steps import remove_source
 
@@ -91,9 +91,14 @@ def _checked(library: Library, dispatch: Dispatch, video: Video, name: str, kind
         return video
     said = library.clean_text(f"{name}: did not keep it: {standing.reason or 'no reason given'}; look at the host")
     log.warning("video=%s %s", video.id, said)
-    now, retries = library.clock.now(), library.settings.publish.max_retries
-    lost = uploads.failed(upload, said, retries, now) if is_worth else uploads.refused(upload, said, now)
-    video = save(policy.after_loss(video.with_upload(name, kind, lost), said))
+    now, settings = library.clock.now(), library.settings
+    lost = uploads.lost(upload, said, settings.publish.max_retries, now, is_worth_sending=is_worth)
+    after = video.with_upload(name, kind, lost).with_warning(said)
+    if kind is Kind.VIDEO and uploads.is_hopeless(after, settings.publish):
+        after = policy.after_error(after, StepName.PUBLISH, VideoError(said, Category.HOST), said, settings, now)
+    elif is_worth or (kind is Kind.VIDEO and uploads.needs_publishing(after, settings.publish)):
+        after = policy.after_loss(after)
+    video = save(after)
     library.journal.write(Event.of(video, name, kind, timestamp(now)))
     return video
 

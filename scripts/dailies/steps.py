@@ -24,7 +24,7 @@ from dailies.media import probe as probing
 from dailies.media.analysis import STEADY, Analysis
 from dailies.media.probe import Probe
 from dailies.media.recipes import Look
-from dailies.model import Clip, Kind, MediaFile, Preview, State, StepName, StepStatus, UploadStatus, Video
+from dailies.model import Clip, Kind, MediaFile, Preview, State, StepName, StepStatus, Video
 from dailies.sources import fetcher
 
 Lane = Literal["media", "transfer"]
@@ -332,8 +332,8 @@ def publish(video: Video, job: Job) -> Video:
             break
         video, error = _delivered(video, name, files, job)
         errors += [error] if error else []
-        if publish.strategy == "fallback" and video.upload(name, Kind.VIDEO).status in {*uploads.OPEN, UploadStatus.BLOCKED}:
-            break  # another host would make it two copies
+        if publish.strategy == "fallback" and uploads.ends_fallback(video.upload(name, Kind.VIDEO)):
+            break
     if needs_publishing(video, job.kit):
         raise _unpublished(f"{video.code}: not everywhere it should be", errors)
     return video
@@ -353,8 +353,10 @@ def _unpublished(what: str, errors: Sequence[DailiesError]) -> DailiesError:
     moments = [error.until for error in errors if isinstance(error, Postponed)]
     if moments:
         return Postponed(said, min(moments))
-    is_waiting = any(isinstance(error, Waiting) for error in errors)
-    return Waiting(said, Category.HOST) if is_waiting else VideoError(said, Category.HOST)
+    waiting = [error.category for error in errors if isinstance(error, Waiting)]
+    if waiting:  # a full disk here is no matter of the host's
+        return Waiting(said, Category.HOST if Category.HOST in waiting else waiting[0])
+    return VideoError(said, Category.HOST)
 
 
 def publish_preview(video: Video, job: Job) -> Video:

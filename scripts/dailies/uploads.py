@@ -131,6 +131,18 @@ def settled(upload: Upload) -> Upload:
     return upload.model_copy(update={"is_settling": False, "error": None})
 
 
+def lost(upload: Upload, error: str, max_retries: int, now: datetime, *, is_worth_sending: bool) -> Upload:
+    """A host has not kept what it had confirmed; where it would refuse the next copy too, that was the last."""
+    upload = upload.model_copy(update={"epoch": upload.epoch + 1, "is_settling": False})
+    return failed(upload, error, max_retries, now) if is_worth_sending else refused(upload, error, now)
+
+
+def is_hopeless(video: Video, publish: Publish) -> bool:
+    """Whether it is not where it should be, and no host will take it any more by itself."""
+    statuses = [video.upload(name, Kind.VIDEO).status for name in hosts_of(video, publish)]
+    return needs_publishing(video, publish) and all(status in {*ENDED, UploadStatus.SUCCESS} for status in statuses)
+
+
 def again(upload: Upload) -> Upload:
     """By hand: what had failed may be tried anew; what may have been sent is still asked for first."""
     if upload.status in OPEN or upload.status is UploadStatus.SUCCESS:
@@ -143,7 +155,7 @@ def replaced(upload: Upload) -> Upload:
     entry = {
         key: value for key, value in upload.model_dump(mode="json", exclude={"previous"}).items() if value not in (None, {}, [])
     }
-    return Upload(previous=(*upload.previous, entry))
+    return Upload(epoch=upload.epoch + 1, previous=(*upload.previous, entry))
 
 
 def _changed(upload: Upload, now: datetime, **changes: Any) -> Upload:

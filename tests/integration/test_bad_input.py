@@ -443,10 +443,10 @@ def test_a_hostile_name_is_shown_as_text_on_one_line(kind: str, shelf: Shelf, da
         assert not _UNSEEN.search(shown.out), repr(shown.out)
 
 
-def test_videos_with_hostile_names_are_published_under_safe_ones(shelf: Shelf, dailies: Command, clip: Path) -> None:
+def test_videos_with_hostile_names_are_published_under_safe_ones(shelf: Shelf, dailies: Command, make_clip: ClipMaker) -> None:
     kinds = ("newline", "command to GitHub", "leading dash", "no UTF-8")
     for number, kind in enumerate(kinds):
-        write(shelf.root / "media/inbox" / NAMES[kind], padded(clip.read_bytes(), number))
+        write(shelf.root / "media/inbox" / NAMES[kind], make_clip(hertz=300 + number).read_bytes())
 
     done = dailies("run")
 
@@ -474,9 +474,9 @@ def test_a_name_of_300_characters_is_refused_in_one_line(shelf: Shelf, dailies: 
     assert "check the path" in the_complaint(done)
 
 
-def test_two_files_of_one_name_in_two_folders_are_two_videos(shelf: Shelf, dailies: Command, clip: Path) -> None:
-    write(shelf.root / "media/inbox/monday/meeting.mp4", padded(clip.read_bytes(), 1))
-    write(shelf.root / "media/inbox/tuesday/meeting.mp4", padded(clip.read_bytes(), 2))
+def test_two_files_of_one_name_in_two_folders_are_two_videos(shelf: Shelf, dailies: Command, make_clip: ClipMaker) -> None:
+    for number, day in enumerate(("monday", "tuesday")):
+        write(shelf.root / "media/inbox" / day / "meeting.mp4", make_clip(hertz=300 + number).read_bytes())
 
     done = dailies("run", "--json")
 

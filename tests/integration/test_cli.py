@@ -235,8 +235,8 @@ def test_allow_duplicate_publishes_the_same_bytes_twice(shelf: Shelf, dailies: C
 # run
 
 REPORT = {"run_id", "status", "started_at", "finished_at", "time_limit_s", "videos", "summary", "errors_by_category", "retries"}
-REPORT |= {"mean_recovery_s"}
-STEPS = ["fetch", "inspect", "convert", "analyse", "publish", "preview", "publish_preview", "clean"]
+REPORT |= {"mean_recovery_s", "seconds_saved_by_overlap"}
+STEPS = ["fetch", "inspect", "convert", "analyse", "enrich", "publish", "preview", "publish_preview", "clean"]
 
 
 def test_run_json_is_the_report_of_the_issue_and_alone_on_stdout(shelf: Shelf, dailies: Command, clip: Path) -> None:
@@ -253,6 +253,7 @@ def test_run_json_is_the_report_of_the_issue_and_alone_on_stdout(shelf: Shelf, d
         "done": 1, "failed": 0, "duplicate": 0, "skipped": 0, "remaining": 0, "bytes_in": path.stat().st_size
     }  # fmt: skip
     assert (report["errors_by_category"], report["retries"]) == ({}, {"attempted": 0, "succeeded": 0})
+    assert report["seconds_saved_by_overlap"] == 0.0  # the steps of one video follow one another
     assert set(video) == {"id", "code", "state", "steps", "bytes"}
     assert sorted(video["steps"]) == sorted(STEPS)
     assert all(set(step) == {"status", "duration_s", "error"} for step in video["steps"].values())
@@ -729,7 +730,7 @@ def test_a_source_that_cannot_be_deleted_is_a_warning(shelf: Shelf, dailies: Com
 def test_a_commit_holds_the_database_and_leaves_all_else_as_it_was(shelf: Shelf, dailies: Command, clip: Path) -> None:
     (shelf.root / "staged.txt").write_text("staged")
     shelf.git("add", "staged.txt")
-    (shelf.root / ".gitignore").write_text("changed\n*.mp4\n/media/published/\n/work/\n")
+    (shelf.root / ".gitignore").write_text("changed\n*.mp4\n/media/published/\n/work/\n/logs/\n")
     (shelf.root / "untracked.txt").write_text("untracked")
     shelf.put(clip)
 

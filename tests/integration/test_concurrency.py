@@ -8,12 +8,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from dailies import hosts, pipeline
-from dailies.clock import Deadline, SystemClock
+from dailies.clock import SystemClock
 from dailies.errors import Transient
-from dailies.hosts import Asset, Receipt
+from dailies.hosts import Asset, Capabilities, Ground, Receipt, Transfer
 from dailies.locks import SharedLock
 from dailies.model import StepName, Video
 from dailies.process import POLL_S
@@ -188,7 +188,7 @@ def test_a_slow_upload_does_not_keep_the_processor_from_the_next_video(
     watcher = Converted()
     monkeypatch.setitem(hosts.HOSTS, "slow", lambda **fields: SlowHost(watcher=watcher, **fields))
     settings = (shelf.root / "dailies.toml").read_text("utf-8")
-    settings = settings.replace('adapter = "folder"', 'adapter = "slow"').replace("# jobs = 0", "jobs = 1")
+    settings = settings.replace('adapter = "storage"', 'adapter = "slow"').replace("# jobs = 0", "jobs = 1")
     (shelf.root / "dailies.toml").write_text(settings.replace("# transfers = 4", "transfers = 1"), "utf-8")
     put_three(shelf, make_clip)
 

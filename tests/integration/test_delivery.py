@@ -511,7 +511,6 @@ def test_an_upload_that_is_there_is_neither_asked_for_nor_sent(depot: Depot) -> 
     assert (upload.remote_id, error, depot.calls()) == ("77", None, [])
 
 
-@pytest.mark.xfail(strict=True, reason="what a save has merged is not what the next one is based on")
 def test_an_edit_made_while_it_is_being_sent_is_not_lost(depot: Depot) -> None:
     video = depot.put()
     depot.plan(find="ok")

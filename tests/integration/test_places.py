@@ -34,7 +34,7 @@ def test_what_a_machine_lost_without_a_trace_has_sent_is_not_sent_again(
 ) -> None:
     monkeypatch.setitem(hosts.HOSTS, "shop", Shop)
     settings = shelf.root / "dailies.toml"
-    settings.write_text(settings.read_text().replace('adapter = "folder"', 'adapter = "shop"'))
+    settings.write_text(settings.read_text().replace('adapter = "storage"', 'adapter = "shop"'))
     shelf.put(clip)
     lost = shelf.root.with_name("lost")
     shutil.copytree(shelf.root, lost)

@@ -14,8 +14,10 @@ import pytest
 from dailies import pipeline, sharing
 from dailies.clock import Deadline, SystemClock
 from dailies.errors import Interrupted
+from dailies.journal import Event
 from dailies.library import Library
 from dailies.locks import Single
+from dailies.model import Kind
 from dailies.progress import LogWatcher
 from integration.test_publication import add, clone, on_remote, publish, publish_start
 from support import FakeClock, Shelf
@@ -202,6 +204,25 @@ def test_a_remote_that_never_answers_costs_the_limit_and_loses_nothing(shelf: Sh
 
     assert done.code == 4, done.err
     assert [path.suffix for path in sorted((shelf.root / "work/rescue").iterdir())] == [".bundle", ".json"]
+
+
+def test_events_are_saved_with_what_could_not_be_pushed(shelf: Shelf, silent_server: str) -> None:
+    """They are lines of JSON, not one document: the copy for people beside the bundle is of records."""
+    video_id, library = add(shelf, "talk"), shelf.open()
+    video = library.database.load(video_id)
+    for moment in ("2026-01-02T03:04:05Z", "2026-01-02T03:04:06Z"):
+        library.journal.write(Event.of(video, "published", Kind.VIDEO, moment))
+    shelf.git("remote", "set-url", "origin", silent_server)
+
+    done = shelf.cli("commit", "--time-limit", "8s")
+
+    assert done.code == 4, done.err
+    bundle, copy = sorted((shelf.root / "work/rescue").iterdir())
+    assert [record["id"] for record in json.loads(copy.read_bytes()) if "id" in record] == [video_id]
+    assert shelf.git("bundle", "verify", "--quiet", str(bundle)) == ""
+    shelf.git("remote", "set-url", "origin", str(shelf.remote))
+    assert shelf.cli("commit").code == 0
+    assert len(shelf.git("show", "HEAD:database/events/2026-01.jsonl").splitlines()) == 2
 
 
 def test_without_a_branch_nothing_is_begun(shelf: Shelf, clip: Path) -> None:

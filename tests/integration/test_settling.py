@@ -60,9 +60,11 @@ def test_the_source_is_removed_only_once_a_host_has_it_for_certain(depot: Depot)
     assert not source.exists()
 
 
-@pytest.mark.parametrize(("replaces", "status", "count"), [("replaces = true", "FAILED", 1), ("", "FAILED_FINAL", 0)])
+@pytest.mark.parametrize(
+    ("replaces", "status", "count", "state"), [("replaces = true", "FAILED", 1, "queued"), ("", "FAILED_FINAL", 0, "failed")]
+)
 def test_what_a_host_did_not_keep_is_sent_again_where_that_makes_sense(
-    depot: Depot, replaces: str, status: str, count: int
+    depot: Depot, replaces: str, status: str, count: int, state: str
 ) -> None:
     video = settling_video(depot.set(a=replaces))
     depot.plan(check="failed")
@@ -70,7 +72,7 @@ def test_what_a_host_did_not_keep_is_sent_again_where_that_makes_sense(
     settle(depot)
 
     upload, now = depot.upload(video), depot.now(video)
-    assert (upload.status, upload.retry_count, now.state) == (status, count, "queued")
+    assert (upload.status, upload.retry_count, now.state) == (status, count, state)
     assert "it is no good" in (upload.error or "")
     assert any("it is no good" in warning for warning in now.warnings)
     assert [line["status"] for line in depot.lines()][-1] == status

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from dailies.clock import Deadline
 from dailies.errors import ConfigError, DailiesError, Denied, HostRefused, HostSilent, OutcomeUnknown, RateLimited, Transient
+from dailies.hosts.answers import upload_address
 from dailies.hosts.host import Asset, Details, Ground, State, Transfer
 from dailies.hosts.xvideosharing import XVideoSharingHost
 from dailies.http import Http
@@ -237,6 +238,24 @@ def test_a_node_that_is_not_there_is_tried_again_later(
 
     with pytest.raises(Transient, match="takes no uploads"):
         host.upload(film, asset, transfer)
+
+
+def test_a_limit_by_the_day_is_waited_for_longer(
+    host: XVideoSharingHost, server: XvsServer, film: Path, asset: Asset, transfer: Transfer
+) -> None:
+    waits = []
+    for words in ("too many files uploaded last 24h", "Too Many Requests"):
+        server.refuses = words
+        with pytest.raises(RateLimited) as caught:
+            host.upload(film, asset, transfer)
+        waits.append(caught.value.wait_s)
+
+    assert waits == [3600, 60]
+
+
+def test_no_host_elsewhere_sends_the_key_to_this_machine() -> None:
+    with pytest.raises(Transient, match="named no server"):
+        upload_address("http://127.0.0.1:8080/upload/01", "https://host.example/api", "host.example")
 
 
 @pytest.mark.parametrize(

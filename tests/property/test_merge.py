@@ -127,3 +127,13 @@ def test_the_later_edit_wins_and_the_loser_is_kept(base: Json, one: str, two: st
         assert merged["title"] == (ours if first > second else theirs)["title"]
     losers = {entry["value"] for entry in merged["conflicts"] if entry["field"] == "title"}
     assert {merged["title"], *losers} == {ours["title"], theirs["title"]}
+
+
+def test_an_upload_that_was_given_up_stays_so_beside_an_edit_and_its_copy_stays_listed() -> None:
+    there = {"status": "SUCCESS", "remote_id": "1", "epoch": 0, "previous": []}
+    forced = {"status": "IN_PROGRESS", "attempt_id": "a", "epoch": 1, "previous": [{"remote_id": "1"}]}
+    base, ours, theirs = ({"uploads": {"a": {"video": one}}} for one in (there, forced, {**there, "error": None}))
+
+    for sides in ((ours, theirs), (theirs, ours)):
+        merged = merge.merge(base, *sides)["uploads"]["a"]["video"]
+        assert (merged["status"], merged["previous"]) == ("IN_PROGRESS", [{"remote_id": "1"}])

@@ -179,7 +179,7 @@ def test_the_next_host_is_not_tried_while_one_may_have_it() -> None:
         ([OutcomeUnknown("x")], Transient),
         ([Postponed("x", LATER), Transient("y")], Transient),
         ([Postponed("x", LATER), HostRefused("y")], Postponed),
-        ([Waiting("x"), HostRefused("y")], Waiting),
+        ([Waiting("x", Category.HOST), HostRefused("y")], Waiting),
         ([Waiting("x"), Postponed("y", LATER)], Postponed),
     ],
 )
@@ -197,8 +197,8 @@ def test_of_several_moments_the_first_is_taken() -> None:
     assert error.until == NOW
 
 
-def test_a_finished_video_that_a_host_has_not_kept_is_queued_again_with_a_warning() -> None:
-    lost = policy.after_loss(_video().with_(state=State.DONE), "a: did not keep it")
-    failed = policy.after_loss(_video().with_(state=State.FAILED), "a: did not keep it")
+def test_a_finished_video_that_a_host_has_not_kept_is_queued_again() -> None:
+    lost = policy.after_loss(_video().with_(state=State.DONE))
+    failed = policy.after_loss(_video().with_(state=State.FAILED))
 
-    assert (lost.state, lost.warnings, failed.state) == ("queued", ("a: did not keep it",), "failed")
+    assert (lost.state, failed.state) == ("queued", "failed")

@@ -28,6 +28,8 @@ def upload(
     """Send finished MP4s to hosts without the steps before; the records say what came of it."""
     from dailies import stage
     from dailies.clock import Deadline
+    from dailies.model import Kind
+    from dailies.redact import loggable
 
     if all_pending == bool(name) or (name and not hosts) or (is_there and len(hosts or ()) != 1):
         raise ConfigError("upload: names what to send by ID and HOST, or by --all-pending; --is-there goes with one host")
@@ -50,9 +52,9 @@ def upload(
         if one.error is not None:
             complain(f"{one.video.id}: {one.error}")
         else:
-            found = one.video.uploads[one.host]
-            said = next((upload.watch_url or upload.direct_url or upload.remote_id for upload in found.values()), "")
-            typer.echo(f"{one.video.id}\t{one.host}\t{said}")
+            there = one.video.upload(one.host, Kind.VIDEO)
+            link = loggable(there.watch_url or there.direct_url or there.remote_id or "")
+            typer.echo(f"{one.video.id}\t{one.host}\t{link}")
     if not sent:
         say("nothing is pending")
     raise typer.Exit(Exit.VIDEOS_FAILED if any(one.error for one in sent) else Exit.DONE)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from dailies.clock import Deadline
-from dailies.config import Size
+from dailies.config import Duration, Size
 from dailies.errors import ConfigError, DailiesError, Denied, HostRefused, HostSilent, OutcomeUnknown, Transient
 from dailies.hosts import peertube_video as video
 from dailies.hosts.answers import words
@@ -20,7 +20,6 @@ from dailies.model import Kind
 _PRIVACY: Final = {"public": 1, "unlisted": 2, "private": 3, "internal": 4}
 _FAILED: Final = frozenset({7, 8, 11})  # of transcoding, of moving to other storage and back
 _PUBLISHED: Final = 1
-_SETTLE_S: Final = 30.0  # a file that came whole is looked at before the video is listed
 _PAGE: Final = 100
 _PAGES: Final = 100
 _PATIENCE_S: Final = 60.0
@@ -42,6 +41,9 @@ class PeerTube(BaseModel):
     nsfw: bool = Field(False, description="sensitive content")
     wait_transcoding: bool = Field(True, description="publish only once the instance has made its own files")
     download: bool = Field(True, description="let people download the videos")
+    settle: Duration = Field(
+        30.0, description="so long after an upload its listing may lack it", json_schema_extra={"unit": "duration"}
+    )
     chunk_size: Size = Field(
         64 * 1024 * 1024, multiple_of=CHUNK_UNIT, description="bytes of one request, a multiple of 256 KiB; 0 = all in one"
     )
@@ -52,7 +54,7 @@ class PeerTube(BaseModel):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(overwrites=False, kinds=frozenset({Kind.VIDEO}), is_resumable=True, settle_s=_SETTLE_S)
+        return Capabilities(overwrites=False, kinds=frozenset({Kind.VIDEO}), is_resumable=True, settle_s=self.settle)
 
     def preflight(self, deadline: Deadline) -> str:
         return f"{self._base}: uploads to the channel {self._channel(deadline)[1]}"
@@ -104,7 +106,7 @@ class PeerTube(BaseModel):
             refusal=lambda answer: self._refusal(answer, is_of_session=True),
             find=lambda deadline: self._listed(asset, deadline),
             chunk_bytes=self.chunk_size,
-            settle_s=_SETTLE_S,
+            settle_s=self.settle,
         )
 
     def _create(self, asset: Asset, deadline: Deadline) -> Answer:

@@ -228,7 +228,7 @@ class StreamtapeHost(BaseModel):
     def _confirmed(self, answer: Answer, asset: Asset, deadline: Deadline) -> Receipt:
         """HTTP 200 alone says nothing; what came out of it must be what was promised."""
         said = self._said(answer)
-        if said.status >= 500 and said.status not in _LIMITED:
+        if said.status >= 500:
             raise self._trouble(said, OutcomeUnknown)
         if said.status != 200:
             raise self._trouble(said, Transient, "took nothing, as it does where the sha256 differs from what was promised, ")

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from dailies.clock import Clock, Deadline
-from dailies.config import Size
+from dailies.config import Duration, Size
 from dailies.errors import ConfigError, DailiesError, Denied, HostRefused, HostSilent, RateLimited, Transient
 from dailies.hosts import youtube_video as video
 from dailies.hosts.host import Asset, Capabilities, Ground, Receipt, Standing, State, Transfer
@@ -20,7 +20,6 @@ from dailies.model import Kind
 from dailies.redact import plain
 
 _MAX_BYTES: Final = 256 * 10**9
-_SETTLE_S: Final = 60.0
 _PAGE: Final = 50
 _UNTIL_RESET: Final = frozenset(
     {"quotaExceeded", "dailyLimitExceeded", "uploadLimitExceeded", "rateLimitExceeded", "userRateLimitExceeded"}
@@ -46,6 +45,9 @@ class YouTube(BaseModel):
     notify_subscribers: bool = Field(False, description="tell subscribers of each new video")
     description: str = Field("{description}", description="{title}, {description} and {release_date} are filled in")
     search_pages: int = Field(100, ge=1, description="pages of 50 uploads that are looked through for a video, newest first")
+    settle: Duration = Field(
+        60.0, description="so long after an upload its listing may lack it", json_schema_extra={"unit": "duration"}
+    )
     chunk_size: Size = Field(
         0, ge=0, multiple_of=CHUNK_UNIT, description="bytes of one request, a multiple of 256 KiB; 0 = all that is left in one"
     )
@@ -59,7 +61,7 @@ class YouTube(BaseModel):
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            overwrites=False, kinds=frozenset({Kind.VIDEO}), max_bytes=_MAX_BYTES, is_resumable=True, settle_s=_SETTLE_S
+            overwrites=False, kinds=frozenset({Kind.VIDEO}), max_bytes=_MAX_BYTES, is_resumable=True, settle_s=self.settle
         )
 
     def preflight(self, deadline: Deadline) -> str:
@@ -110,7 +112,7 @@ class YouTube(BaseModel):
             trusts=lambda host: host.endswith(".googleapis.com"),
             new_status=200,
             chunk_bytes=self.chunk_size,
-            settle_s=_SETTLE_S,
+            settle_s=self.settle,
         )
 
     def _create(self, asset: Asset, deadline: Deadline) -> Answer:
