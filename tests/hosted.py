@@ -1,4 +1,4 @@
-"""Every adapter with the server that speaks its protocol on loopback: for the crash matrix, the fault campaign and the benchmarks."""
+"""Every adapter with the server that speaks its protocol on loopback: for the contract, the crash matrix, faults and benchmarks."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -8,14 +8,13 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
 from dailies import atomic, merge
-from dailies.clock import Clock, parse_timestamp, timestamp
+from dailies.clock import Clock, timestamp
 from dailies.errors import Blocked, Category, ConfigError
 from dailies.locks import TIMEOUT_S, SharedLock
 from dailies.model import ID_PATTERN, Kind, State, UploadStatus, Video, readable
@@ -85,8 +84,7 @@ class Index:
     by_file: dict[str, set[str]] = field(default_factory=dict)  # sha256 of the MP4
     unsettled: set[str] = field(default_factory=set)  # uploads that hosts must be asked about
     _keys: dict[str, tuple[str, str, str]] = field(default_factory=dict)
-    _sent: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)  # when to which host, by video
-    _holders: dict[str, frozenset[str]] = field(default_factory=dict)  # hosts that have the video, or may have
+    _holders: dict[str, Mapping[str, UploadStatus]] = field(default_factory=dict)  # hosts that have the video, or may have
     _lock: threading.Lock = field(default_factory=threading.Lock)  # one thread saves while another asks
 
     def put(self, video: Video) -> None:
@@ -107,7 +105,6 @@ class Index:
 
     def _forget(self, video_id: str) -> None:
         code, sha256, file = self._keys.pop(video_id, ("", "", ""))
-        self._sent.pop(video_id, None)
         self._holders.pop(video_id, None)
         self.unsettled.discard(video_id)
         self.by_file.get(file, set()).discard(video_id)
@@ -117,29 +114,24 @@ class Index:
         self.fingerprints.put(video_id, None, None)
 
     def _put_uploads(self, video: Video) -> None:
-        sent = {host: tuple(one.at for one in kinds.values() if one.attempt_id and one.at) for host, kinds in video.uploads.items()}
-        self._sent[video.id] = {host: moments for host, moments in sent.items() if moments}
         statuses = {host: kinds[Kind.VIDEO].status for host, kinds in video.uploads.items() if Kind.VIDEO in kinds}
-        self._holders[video.id] = frozenset(host for host, status in statuses.items() if status in _THERE)
+        self._holders[video.id] = {host: status for host, status in statuses.items() if status in _THERE}
         every = [upload for kinds in video.uploads.values() for upload in kinds.values()]
         if any(upload.is_settling or upload.status in _OPEN for upload in every):
             self.unsettled.add(video.id)
 
-    def sent_at(self) -> dict[str, list[datetime]]:
-        """When the last attempts of all videos and kinds to each host were."""
-        found: dict[str, list[datetime]] = {}
-        with self._lock:
-            for hosts in self._sent.values():
-                for host, moments in hosts.items():
-                    found.setdefault(host, []).extend(map(parse_timestamp, moments))
-        return found
-
     def sent_twin(self, sha256: str, host: str, besides: str) -> str | None:
-        """Another video with the same MP4 that this host has, or is being sent."""
+        """Another video with the same MP4 that this host has."""
+        return self._twin(sha256, host, besides, frozenset({UploadStatus.SUCCESS}))
+
+    def sending_twin(self, sha256: str, host: str, besides: str) -> str | None:
+        """Another video with the same MP4 that this host is being sent, or may have."""
+        return self._twin(sha256, host, besides, _OPEN)
+
+    def _twin(self, sha256: str, host: str, besides: str, statuses: frozenset[UploadStatus]) -> str | None:
         with self._lock:
-            return min(
-                (one for one in self.by_file.get(sha256, set()) - {besides} if host in self._holders.get(one, ())), default=None
-            )
+            others = self.by_file.get(sha256, set()) - {besides} if sha256 else set()
+            return min((one for one in others if self._holders.get(one, {}).get(host) in statuses), default=None)
 
     def holder_of(self, sha256: str, besides: str) -> str | None:
         """The video that these bytes belong to: one that is done or on its way, the finished one first (design, rule 12)."""

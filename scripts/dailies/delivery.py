@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -33,6 +33,7 @@ from dailies.model import Kind, Upload, UploadStatus, Video
 log = logging.getLogger(__name__)
 
 SESSIONS: Final = "session-"
+_DIED: Final = "the run ended; the host has nothing of it"
 Files = Mapping[str, tuple[Path, Asset]]  # part to (where it is, what it is); the first one's links are the upload's
 Meter = Callable[[Video, str, Asset, int], None]  # of `asset` of a video this many bytes have left for a host
 Save = Callable[[Video], Video]
@@ -126,7 +127,8 @@ class _Delivery:
         self._host = dispatch.hosts[name]
         self._gate = dispatch.gates.of(name)
         self._adapter = dispatch.settings.hosts[name].adapter
-        self._kind = next(iter(files.values()))[1].kind
+        self._assets = {part: asset for part, (_, asset) in files.items()}
+        self._kind = next(iter(self._assets.values())).kind
         self._before = self._upload
         self._began = dispatch.clock.monotonic()
         self._bytes = 0
@@ -146,6 +148,8 @@ class _Delivery:
         except (Interrupted, OutOfTime, ConfigError):
             raise
         except DailiesError as error:
+            if self._deadline.remaining() <= 0 and not isinstance(error, OutcomeUnknown):
+                raise  # the step's own time is over: nothing is known of the host
             return self._settled(error)
         self._gate.succeeded()
         return None
@@ -153,6 +157,8 @@ class _Delivery:
     def _arrive(self, by_hand: ByHand) -> None:
         self._check(by_hand)
         receipts = self._found(by_hand)
+        if not receipts and self._upload.status is UploadStatus.IN_PROGRESS:  # of a run that died: for the audit
+            self._note(self._with(uploads.not_begun(self._upload, self._before, _DIED)), self._upload.attempt_id)
         if len(receipts) < len(self._files):
             self._begin(by_hand)
             for part, (path, asset) in self._files.items():
@@ -165,7 +171,7 @@ class _Delivery:
         if len(receipts) == len(self._files):
             self._confirm(receipts)
         elif self._upload.status is UploadStatus.IN_PROGRESS:
-            self._put(uploads.not_begun(self._upload, self._before, None))
+            self._put(uploads.not_begun(self._upload, self._before, None), self._upload.attempt_id)
 
     def _check(self, by_hand: ByHand) -> None:
         """What is known without asking the host. Raises Waiting, Postponed, HostRefused."""
@@ -191,7 +197,7 @@ class _Delivery:
         if (self._host.capabilities.overwrites or by_hand.is_forced) and not is_open:
             return {}
         try:
-            found = self._asked()
+            found = (self._asked_as_sent() if is_open else {}) or self._asked()
             if is_open and len(found) < len(self._files) and self._host.capabilities.settle_s:
                 self._deadline.pause(self._host.capabilities.settle_s)  # its listing may lag behind
                 found = self._asked()
@@ -208,24 +214,39 @@ class _Delivery:
         return found
 
     def _asked(self) -> dict[str, Receipt]:
-        answers = {part: self._host.find(asset, self._transfer(asset)) for part, (_, asset) in self._files.items()}
+        answers = {part: self._host.find(asset, self._transfer(asset)) for part, asset in self._assets.items()}
         return {part: receipt for part, receipt in answers.items() if receipt is not None}
+
+    def _asked_as_sent(self) -> dict[str, Receipt]:
+        """The MP4 may have been made anew, with other bytes, since it was sent: what was sent then is what counts."""
+        sent, now = self._before, self._assets
+        part, asset = next(iter(now.items()))
+        if len(now) > 1 or sent.sha256 is None or sent.sha256 == asset.sha256:
+            return {}
+        self._assets = {part: replace(asset, sha256=sent.sha256, size_bytes=sent.size_bytes or 0, md5=None)}
+        found = self._asked()
+        self._assets = self._assets if found else now
+        return found
 
     def _begin(self, by_hand: ByHand) -> None:
         """The intent is saved before the first byte (write-ahead)."""
         place = None if by_hand.is_direct else self._gate.enter()
-        video = self.video.with_upload(self._name, self._kind, uploads.begun(self._upload, self._adapter, self._now))
+        video = self.video.with_upload(self._name, self._kind, self._begun())
         if self._kind is not Kind.VIDEO:
             self.video = self._save(video)
             return
-        twin = self._intend(video, self._name)
+        try:
+            twin = self._intend(video, self._name)
+        except Postponed:
+            self._gate.leave(place)
+            raise
         if twin is not None:
-            if place is not None:
-                self._gate.leave(place)
-            raise _Twin(
-                f"{self._name}: has these bytes of {twin}; `dailies allow-duplicates {self.video.id} on` lets it go there too"
-            )
+            self._gate.leave(place)
+            raise Twin(self._name, self.video.id, twin)
         self.video = video
+
+    def _begun(self) -> Upload:
+        return uploads.begun(self._upload, self._adapter, next(iter(self._assets.values())), self._now)
 
     def _transfer(self, asset: Asset) -> Transfer:
         def progress(sent: int) -> None:
@@ -235,9 +256,8 @@ class _Delivery:
         return Transfer(self._deadline, self._dispatch.session(self._name, asset), progress)
 
     def _confirm(self, receipts: Mapping[str, Receipt]) -> None:
-        assets = {part: asset for part, (_, asset) in self._files.items()}
-        ordered = {part: receipts[part] for part in assets}  # the first one's links are the upload's
-        self._put(uploads.succeeded(self._upload, self._adapter, assets, ordered, self._now))
+        ordered = {part: receipts[part] for part in self._assets}  # the first one's links are the upload's
+        self._put(uploads.succeeded(self._upload, self._adapter, self._assets, ordered, self._now))
         self._drop_sessions()
 
     def _settled(self, error: DailiesError) -> DailiesError | None:
@@ -247,7 +267,7 @@ class _Delivery:
             case OutcomeUnknown():
                 self._put(uploads.unknown(self._upload, said, now))
                 return self._asked_again(error)
-            case _Twin():
+            case Twin():
                 self._put(uploads.blocked(self._upload, said, now))
             case HostSilent():
                 return self._left_to_a_person(error)
@@ -258,7 +278,9 @@ class _Delivery:
                 self._withdraw(said)
                 return Waiting(said, Category.HOST)
             case RateLimited():
-                return self._limited(Postponed(said, now + timedelta(seconds=error.wait_s)))
+                until = now + timedelta(seconds=error.wait_s)
+                self._gate.limited(until, said)
+                return self._limited(Postponed(said, until), is_the_hosts=True)
             case Postponed():
                 return self._limited(error)
             case Transient():
@@ -282,10 +304,14 @@ class _Delivery:
         """Whether an earlier attempt is known to have left nothing there."""
         return self._before.status not in uploads.OPEN or self._upload.attempt_id != self._before.attempt_id
 
-    def _limited(self, error: Postponed) -> Postponed:
+    def _limited(self, error: Postponed, *, is_the_hosts: bool = False) -> Postponed:
         later = uploads.limited(self._upload, self._said(error), error.until)
-        if self._is_clear and (self._upload.status, self._upload.until) != (later.status, later.until):
+        if not self._is_clear:
+            return error
+        if is_the_hosts:
             self._put(later)
+        elif (self._upload.status, self._upload.until) != (later.status, later.until):
+            self.video = self._save(self._with(later))  # no attempt, no line
         return error
 
     def _withdraw(self, said: str) -> None:
@@ -339,14 +365,20 @@ class _Delivery:
 
     def _put(self, upload: Upload, attempt_id: str | None = None) -> None:
         """In the record first, then in the journal, with the attempt that it was where the record has forgotten that."""
-        self.video = self._save(self.video.with_upload(self._name, self._kind, upload))
-        first = next(iter(self._files.values()))[1]
+        self.video = self._save(self._with(upload))
+        self._note(self.video, attempt_id or upload.attempt_id)
+
+    def _with(self, upload: Upload) -> Video:
+        return self.video.with_upload(self._name, self._kind, upload)
+
+    def _note(self, video: Video, attempt_id: str | None) -> None:
+        first = next(iter(self._assets.values()))
         event = Event.of(
-            self.video,
+            video,
             self._name,
             self._kind,
             timestamp(self._now),
-            attempt_id=attempt_id or upload.attempt_id,
+            attempt_id=attempt_id,
             metadata={"title": first.details.title, "name": first.name, "sha256": first.sha256},
             bytes=self._bytes,
             seconds=round(self._dispatch.clock.monotonic() - self._began, 3),
@@ -358,5 +390,9 @@ class _Delivery:
             self._dispatch.session(self._name, asset).drop()
 
 
-class _Twin(HostRefused):
+class Twin(HostRefused):
     """Another video has the same bytes there."""
+
+    def __init__(self, host: str, video_id: str, twin: str) -> None:
+        super().__init__(f"{host}: has these bytes of {twin}; `dailies allow-duplicates {video_id} on` lets it go there too")
+        self.twin = twin

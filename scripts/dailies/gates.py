@@ -1,6 +1,5 @@
 """Whether a host is asked at all at this moment: our own limits, and hosts that have failed too often in this run."""
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -24,6 +23,8 @@ class Gate:
         self._clock = clock
         self._sent = sorted(sent)
         self._failures = 0
+        self._limits = 0
+        self._not_before: datetime | None = None
         self._closed = ""
         self._lock = threading.Lock()
 
@@ -33,9 +34,11 @@ class Gate:
         return self._closed
 
     def check(self) -> None:
-        """Raises Waiting where the host is left alone for the rest of this run."""
+        """Raises Waiting where the host is left alone for the rest of this run, Postponed where it wants us to wait."""
         if self._closed:
             raise Waiting(f"{self._name}: left alone for the rest of this run: {self._closed}", Category.HOST)
+        if self._not_before is not None and self._clock.now() < self._not_before:
+            raise Postponed(f"{self._name}: wants us to wait", self._not_before)
 
     def enter(self) -> datetime:
         """Take a place for an upload that begins now. Raises Postponed with the moment when there is one."""
@@ -50,14 +53,22 @@ class Gate:
             self._sent.append(now)
             return now
 
-    def leave(self, moment: datetime) -> None:
-        """Give a place back: nothing was sent."""
-        with self._lock, contextlib.suppress(ValueError):
-            self._sent.remove(moment)
+    def leave(self, moment: datetime | None) -> None:
+        """Give a place back, where one was taken: nothing was sent."""
+        with self._lock:
+            self._sent = [one for one in self._sent if one is not moment]
 
     def succeeded(self) -> None:
         with self._lock:
-            self._failures = 0
+            self._failures = self._limits = 0
+
+    def limited(self, until: datetime, reason: str) -> None:
+        """The host wants nobody's file before; one that says so again and again is left alone."""
+        with self._lock:
+            self._not_before = max(filter(None, (self._not_before, until)))
+            self._limits += 1
+            if self._limits >= self._breaker:
+                self._closed = self._closed or f"{self._limits} times in a row it wanted us to wait, the last: {reason}"
 
     def failed(self, reason: str) -> None:
         with self._lock:

@@ -1,18 +1,15 @@
 """The one door to HTTP: deadlines, classed errors, bodies counted as they leave, credentials that stay with their host."""
 
 import contextlib
-import email.utils
 import errno
 import io
 import ipaddress
-import json
 import random
 import re
 import ssl
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, urljoin, urlsplit
@@ -21,6 +18,7 @@ import requests
 import urllib3
 
 from dailies import __version__
+from dailies.answer import FIRST_WAIT_S, Answer, fault, full_jitter
 from dailies.body import BLOCK_BYTES, Body, Throttle
 from dailies.clock import Clock, Deadline
 from dailies.errors import (
@@ -36,18 +34,13 @@ from dailies.errors import (
     Transient,
     Waiting,
 )
-from dailies.redact import SHORTEST_SECRET, Redactor, plain
+from dailies.redact import SHORTEST_SECRET, plain
 from dailies.wire import CONNECT_S, READ_S, Session, Watch
 
 CALL_S: Final = 60.0  # of any other call
 ANSWER_BYTES: Final = 16_000_000  # of an answer that is kept
 TRIES: Final = 3  # of a call that may be repeated
-RETRY_AFTER_CAP_S: Final = 86_400.0
-FIRST_WAIT_S: Final = 2.0
-LONGEST_WAIT_S: Final = 600.0
 REDIRECTS: Final = 5
-_DENIED: Final = frozenset({401, 403, 407})
-_REFUSED: Final = frozenset({400, 404, 405, 409, 410, 411, 413, 414, 415, 416, 422, 451})
 _AGENT: Final = f"dailies/{__version__}"
 _KEEPS_METHOD: Final = frozenset({307, 308})
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
@@ -57,74 +50,12 @@ _HEADER_TEXT: Final = re.compile(r"(?:[!-~\x80-\xff][\t -~\x80-\xff]*)?")  # RFC
 _NO_CREDENTIALS: Final = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "range", "user-agent"})
 _LENGTHS: Final = frozenset({"content-length", "transfer-encoding"})  # of an answer that does not end with its connection
 _LONGEST_SECRET: Final = 4096
-_WORDS_BYTES: Final = 8192  # of an answer, looked through for what people are told
 _REASONS: Final = {  # of errors that have no words for people
     "RemoteDisconnected": "the connection was closed without an answer",
     "IncompleteRead": "the answer ended early",
     "ReadTimeoutError": "nothing came in time",
     "TimeoutError": "nothing came in time",
 }
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a server said; header names in lower case."""
-
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    content: bytes = field(repr=False)
-    host: str
-    is_of_body: bool = False  # the whole of a file had left before
-    told: tuple[str, ...] = field(default=(), repr=False, compare=False)  # what it was sent: hidden where it says that again
-
-    def json(self) -> Any:
-        """Raises Transient for what is no JSON, as a page of a proxy is; OutcomeUnknown where a file had left before."""
-        try:
-            return json.loads(self.content)
-        except (ValueError, RecursionError):
-            trouble = OutcomeUnknown if self.is_of_body else Transient
-            said = self.words(80)
-            raise trouble(f"{self.host}: HTTP {self.status} answered no JSON but {said!r}; it is tried again later") from None
-
-    def words(self, count: int = 300) -> str:
-        """The beginning of what it said, as one line."""
-        text = Redactor(self.told)(self.content[:_WORDS_BYTES].decode("utf-8", "replace"))
-        return plain(" ".join(text.split()))[:count]
-
-    def retry_after_s(self, clock: Clock) -> float | None:
-        """Retry-After in seconds, whether it was said so or as a date (RFC 9110, 10.2.3); None where it was not said."""
-        text = self.headers.get("retry-after", "").strip()
-        if not text:
-            return None
-        if text.isascii() and text.isdigit():
-            return min(float(text), RETRY_AFTER_CAP_S)
-        with contextlib.suppress(ValueError, TypeError, OverflowError):
-            moment = email.utils.parsedate_to_datetime(text)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            return max(0.0, min((moment - clock.now()).total_seconds(), RETRY_AFTER_CAP_S))
-        return None
-
-
-def fault(answer: Answer, clock: Clock) -> DailiesError:
-    """What an answer that is no success means for what comes next (docs/registry.md, "Errors")."""
-    said = f"{answer.host}: HTTP {answer.status}{f': {answer.words()}' if answer.content else ''}"
-    wait = answer.retry_after_s(clock)
-    if answer.status == 429 or (answer.status == 503 and wait is not None):
-        return RateLimited(f"{said}; it is tried again when the host allows", 60.0 if wait is None else wait)
-    if answer.status in _DENIED:
-        return Denied(f"{said}; check the account and its keys")
-    if answer.status in _REFUSED:
-        return HostRefused(f"{said}; the host will not take this")
-    trouble = OutcomeUnknown if answer.is_of_body else Transient  # a gateway may say so of a server that goes on
-    return trouble(f"{said}; it is tried again later")
-
-
-def full_jitter(attempt: int, draw: Callable[[float], float]) -> float:
-    """Seconds to wait after the n-th failure (1, 2 …): evenly from 0 to a ceiling that doubles from 2 s to 10 min.
-
-    (Brooker, "Exponential Backoff And Jitter", 2015.)
-    """
-    return draw(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (attempt - 1)))
 
 
 def is_loopback(url: str) -> bool:
@@ -158,22 +89,25 @@ class _Request:
     take: Callable[[requests.Response], bytes] = field(default=_kept, repr=False)
     told_before: tuple[str, ...] = field(default=(), repr=False)
 
-    def moved(self, status: int, location: str, trusts: Callable[[str], bool]) -> "_Request":
-        """To another address, without credentials where that is another origin. Raises Transient."""
-        host = urlsplit(self.url).hostname
+    def moved(self, answer: Answer, trusts: Callable[[str], bool]) -> "_Request":
+        """To another address, without credentials where that is another origin.
+
+        Raises Transient; OutcomeUnknown behind a whole body: it may be in, as where a form leads on to a page that says so.
+        """
+        host, location = urlsplit(self.url).hostname, answer.headers["location"]
         url = urljoin(self.url, location) if _parts(location) else location
         there = _parts(url)
         if there is None or not there.hostname:
-            raise Transient(f"{host}: sends this on to what is no address; check the host's address")
+            raise answer.trouble(f"{host}: sends this on to what is no address; check the host's address")
         if not _is_spoken(there) or (there.scheme == "http" and urlsplit(self.url).scheme == "https"):
-            raise Transient(
+            raise answer.trouble(
                 f"{host}: sends this on to {there.hostname} without TLS, which is given nothing; check the host's address"
             )
         is_same = _origin(there) == _origin(urlsplit(self.url)) or trusts(there.hostname)
-        keeps = status in _KEEPS_METHOD or self.method in {"GET", "HEAD"}
+        keeps = answer.status in _KEEPS_METHOD or self.method in {"GET", "HEAD"}
         carries = self.body is not None or self.options.get("json") is not None or self.options.get("data") is not None
         if not keeps or (carries and not is_same):
-            raise Transient(f"{host}: sends this on to {there.hostname}, which is given nothing; check the host's address")
+            raise answer.trouble(f"{host}: sends this on to {there.hostname}, which is given nothing; check the host's address")
         headers = {key: text for key, text in self.headers.items() if is_same or key.lower() in _NO_CREDENTIALS}
         return replace(self, url=url, headers=headers, options={**self.options, "params": None}, told_before=self.told)
 
@@ -302,13 +236,12 @@ class Http:
         """Follows redirects. Raises Transient, OutcomeUnknown, ConfigError and the deadline's error."""
         for _ in range(REDIRECTS + 1):
             answer = self._once(request, deadline)
-            location = answer.headers.get("location")
-            if answer.status not in _MOVED or not location:
+            if answer.status not in _MOVED or not answer.headers.get("location"):
                 return answer
-            request = request.moved(answer.status, location, self.trusts)
+            request = request.moved(answer, self.trusts)
             if request.body is not None:
                 request.body.rewind()
-        raise Transient(f"{answer.host}: redirects without end; check its address")
+        raise answer.trouble(f"{answer.host}: redirects without end; check its address")
 
     def _once(self, request: _Request, deadline: Deadline) -> Answer:
         """requests' own errors are dropped, not chained: their text shows the address with the key in it."""

@@ -5,15 +5,17 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Final
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import ConfigDict
 
 from dailies import atomic
-from dailies.errors import Category, ConfigError
+from dailies.clock import parse_timestamp, timestamp
+from dailies.errors import Category, ConfigError, NotPublished
 from dailies.model import Kind, Record, Timestamp, UploadStatus, Video
 
 FOLDER: Final = "database/events/"
@@ -67,42 +69,62 @@ class Journal:
         line = json.dumps(event.model_dump(mode="json"), ensure_ascii=False, sort_keys=True)
         path = self._folder / f"{event.timestamp[:7]}.jsonl"
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with self._locked():
-                path.parent.mkdir(parents=True, exist_ok=True)
                 _append(path, line.encode())
                 self._rotated(line)
+        except Timeout:  # one line is written whole or not at all; an upload is not given up for its note
+            _append(path, line.encode())
         except OSError as error:
             raise _unwritable(path, error) from error
 
     def take_in(self, path: Path, theirs: bytes) -> None:
-        """Join what others recorded with what stands here. Raises ConfigError."""
+        """Join what others recorded with what stands here. Raises ConfigError, NotPublished."""
         try:
             with self._locked():
                 ours = path.read_bytes() if path.exists() else b""
                 joined = union(ours, theirs)
                 if joined != ours:
                     atomic.write(path, joined)
+        except Timeout as error:
+            raise NotPublished(f"{path}: still locked after {_LOCK_S:.0f} s; end the process that holds {self._lock}") from error
         except OSError as error:
             raise _unwritable(path, error) from error
 
     def events(self) -> Iterator[Event]:
         """All of them, oldest month first; lines that cannot be read are passed over."""
         for path in sorted(self._folder.glob("*.jsonl")):
-            for line in path.read_bytes().splitlines():
-                with contextlib.suppress(ValueError):
-                    yield Event.model_validate_json(line)
+            yield from _read(path)
+
+    def sent_since(self, moment: datetime) -> dict[str, list[datetime]]:
+        """When uploads to each host came to their end since then, on all machines; only what was let in."""
+        found: dict[str, list[datetime]] = {}
+        for path in sorted(self._folder.glob("*.jsonl")):
+            if path.stem >= timestamp(moment)[:7]:
+                for event in _read(path):
+                    if event.attempt_id and event.status != UploadStatus.PENDING and parse_timestamp(event.timestamp) >= moment:
+                        found.setdefault(event.host, []).append(parse_timestamp(event.timestamp))
+        return found
 
     def _locked(self) -> FileLock:
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(self._lock, timeout=_LOCK_S)
 
     def _rotated(self, line: str) -> None:
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        if not self._log.parent.exists():
+            self._log.parent.mkdir(parents=True)
+            (self._log.parent / ".gitignore").write_text("*\n", "utf-8")
         handler = RotatingFileHandler(self._log, maxBytes=LOG_BYTES, backupCount=LOG_COUNT, encoding="utf-8")
         try:
             handler.emit(logging.makeLogRecord({"msg": line}))
         finally:
             handler.close()
+
+
+def _read(path: Path) -> Iterator[Event]:
+    for line in path.read_bytes().splitlines():
+        with contextlib.suppress(ValueError):
+            yield Event.model_validate_json(line)
 
 
 def _append(path: Path, line: bytes) -> None:
@@ -119,14 +141,16 @@ def is_events(path: str) -> bool:
 
 def union(ours: bytes, theirs: bytes) -> bytes:
     """The lines of both, each once, by time: the same whichever side is ours. Files that are equal stay as they are."""
-    if ours == theirs:
+    if ours.startswith(theirs):
         return ours
+    if theirs.startswith(ours):
+        return theirs
     lines = {line for side in (ours, theirs) for line in side.splitlines() if line.strip()}
     return b"".join(line + b"\n" for line in sorted(lines, key=lambda line: (_moment(line), line)))
 
 
 def _moment(line: bytes) -> str:
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):  # others may write anything
         return str(json.loads(line)["timestamp"])
     return ""
 

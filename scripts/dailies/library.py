@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -70,7 +71,7 @@ class Library:
 
     def dispatch(self, meter: Meter | None = None) -> Dispatch:
         """What deliveries share; `meter` is told how far they are."""
-        gates = Gates(self.settings, lambda: self.database.index().sent_at(), self.clock)
+        gates = Gates(self.settings, lambda: self.journal.sent_since(self.clock.now() - timedelta(days=1)), self.clock)
         told = {"meter": meter} if meter else {}
         return Dispatch(self.hosts, gates, self.journal, self.settings, self.work, self.clock, self.clean_text, **told)
 

@@ -13,7 +13,7 @@ Rank = Callable[[Any], Any]
 
 STATE_ORDER: Final = ("queued", "working", "unavailable", "failed", "duplicate", "done")  # the later wins
 OPEN_STATES: Final = frozenset({"queued", "working"})
-UPLOAD_ORDER: Final = ("PENDING", "FAILED", "RATE_LIMITED", "IN_PROGRESS", "UNKNOWN", "BLOCKED", "FAILED_FINAL", "SUCCESS")
+UPLOAD_ORDER: Final = ("PENDING", "FAILED", "RATE_LIMITED", "BLOCKED", "FAILED_FINAL", "IN_PROGRESS", "UNKNOWN", "SUCCESS")
 # What the runner writes about a video's progress goes together: half of one run's and half of another's would be a lie.
 PROGRESS: Final = ("state", "duplicate_of", "interrupted_step", "next_attempt_at", "last_error", "warnings", "steps")
 COUNTS: Final = ("retry_count", "interruptions")
@@ -181,6 +181,9 @@ def _later_epoch(ours: Json, theirs: Json) -> dict[str, Any]:
     """A SUCCESS was given up, by force or because the host had lost it; what the other side knows of copies stays listed."""
     older, newer = sorted((ours, theirs), key=lambda side: int(side.get("epoch", 0)))
     listed = {content(entry): entry for side in (ours, theirs) for entry in side.get("previous", ())}
+    known = {entry.get("remote_id") for entry in listed.values()} | {newer.get("remote_id")}
+    if older.get("status") == "SUCCESS" and older.get("remote_id") not in known:
+        listed[content(older)] = {**older, "previous": []}
     return {**newer, "previous": [listed[key] for key in sorted(listed)]}
 
 

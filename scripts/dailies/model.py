@@ -196,7 +196,8 @@ class Upload(Record):
     watch_url: str | None = None
     embed_url: str | None = None
     direct_url: str | None = None
-    sha256: Sha256 | None = None
+    sha256: Sha256 | None = None  # of what was sent
+    size_bytes: int | None = None
     attempt_id: str | None = None
     at: Timestamp | None = None
     until: Timestamp | None = None

@@ -154,7 +154,7 @@ def _run_alone(
             _work(library, wanted, _runner(library, kit, watcher, collector), claims, deadline, is_shared=is_shared)
         settling.settle(library, kit.dispatch, deadline)  # most hosts are done with what they got by now
         for closed in kit.dispatch.gates.closed():
-            collector.problem(f"host {closed}")
+            collector.problem(f"host {closed}", is_failure=True)
     except (Interrupted, OutOfTime):
         pass  # before the first video was taken: said by the report's status
     except ConfigError as problem:

@@ -8,7 +8,7 @@ from dailies import uploads
 from dailies.clock import parse_timestamp, timestamp
 from dailies.config import Settings
 from dailies.errors import Category, DailiesError, Postponed, SourceGone, Transient, VideoError
-from dailies.model import LastError, State, StepName, StepRecord, StepStatus, Video
+from dailies.model import LastError, State, StepName, StepRecord, StepStatus, Upload, UploadStatus, Video
 
 MAX_INTERRUPTIONS: Final = 5  # the runner dying unexplained in the same step of a video this often fails it (design, rule 10)
 MEDIA_BYTES_PER_S: Final = 5_000_000  # slow disk and slow cores: what a video's own estimate reckons with
@@ -174,7 +174,12 @@ def is_orphaned_duplicate(video: Video, states: dict[str, State]) -> bool:
 
 def freed_duplicate(video: Video) -> Video:
     """Inspected anew, so that of several freed at once one is the original of the others."""
-    return _uncompared(video).with_(state=State.QUEUED, duplicate_of=None, media=None)
+    freed = {host: {kind: _unblocked(upload) for kind, upload in kinds.items()} for host, kinds in video.uploads.items()}
+    return _uncompared(video).with_(state=State.QUEUED, duplicate_of=None, media=None, uploads=freed)
+
+
+def _unblocked(upload: Upload) -> Upload:
+    return uploads.again(upload) if upload.status is UploadStatus.BLOCKED else upload
 
 
 def _uncompared(video: Video) -> Video:

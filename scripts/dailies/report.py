@@ -119,6 +119,7 @@ class Collector:
         self._put_back = 0
         self._skipped = 0
         self._problems: list[str] = []
+        self._has_trouble = False
         self.has_begun = False
 
     def begin(self) -> None:
@@ -163,15 +164,21 @@ class Collector:
         with self._lock:
             self._skipped += count
 
-    def problem(self, text: str) -> None:
-        """Something about the run that is no video's failure: a refused file in the inbox, a record that cannot be read."""
+    def problem(self, text: str, *, is_failure: bool = False) -> None:
+        """Something about the run that is no video's failure: a refused file in the inbox, a record that cannot be read, a host
+        that was left alone (`is_failure`: such a run is not all well)."""
         with self._lock:
+            self._has_trouble = self._has_trouble or is_failure
             self._problems.append(self._clean(text))
 
     @property
     def has_failures(self) -> bool:
         """A failed video, or one that a failure put back: never "completed" then."""
-        return bool(self._put_back) or any(video.state in {State.FAILED, State.UNAVAILABLE} for video in self._videos.values())
+        return (
+            self._has_trouble
+            or bool(self._put_back)
+            or any(video.state in {State.FAILED, State.UNAVAILABLE} for video in self._videos.values())
+        )
 
     def report(self, status: RunStatus, now: datetime, remaining: int) -> RunReport:
         states = Counter(video.state for video in self._videos.values())

@@ -23,7 +23,8 @@ from dailies.steps import STEPS, Job, Kit, Lanes, Step, WorkFolder, needs_publis
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.2  # how late the loop sees a stop
-_PATIENCE = timedelta(minutes=5)  # a run waits this long for a host that wants it to
+_PATIENCE = timedelta(minutes=5)  # a run waits this long for a host that wants it to, and idles no longer in all
+_TWIN = timedelta(seconds=10)  # another video's upload of the same bytes may be over by then
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Runner:
         """Until the queue is taken, the time is over or a stop. Raises ConfigError and what is a bug, after all have ended."""
         self.database.index()  # before there are threads
         waiting = deque(queue)
-        started = 0
+        started, idle_s = 0, 0.0
         with ThreadPoolExecutor(self.workers, thread_name_prefix="video") as pool:
             active: set[Future[None]] = set()
             try:
@@ -63,7 +64,8 @@ class Runner:
                         else:
                             self._tell_not_started(video)
                     if not active:
-                        if not self.postponed or deadline.stop.is_set() or deadline.remaining() <= 0:
+                        idle_s += _LOOK_S
+                        if not self.postponed or deadline.stop.is_set() or deadline.remaining() <= 0 or idle_s > _PATIENCE.seconds:
                             break
                         self.kit.clock.sleep(_LOOK_S)
                     ended, active = wait(active, _LOOK_S, FIRST_COMPLETED)
@@ -203,6 +205,7 @@ class _Way:
         video = policy.after_error(self._video, self._step, error, message, self._kit.settings, self._kit.clock.now())
         if isinstance(error, Postponed) and error.until - self._kit.clock.now() <= _PATIENCE:
             self._postponed = error.until
+            video = self._video.with_(state=State.QUEUED)  # in the hands of this run still: what else it says stays
         elif isinstance(error, Waiting):
             runner.collector.skipped()
             if error.category is Category.HOST:  # a person must act: such a run is not all well
@@ -250,8 +253,12 @@ class _Way:
         """Under one lock, as above: of two videos with the same MP4 at once one is sent."""
         with self._runner.sha256_lock:
             if not video.duplicate_allowed and video.file is not None:
-                twin = self._runner.database.index().sent_twin(video.file.sha256, host, besides=video.id)
-                if twin is not None:
+                index, sha256 = self._runner.database.index(), video.file.sha256
+                other = index.sending_twin(sha256, host, besides=video.id)
+                if other is not None:
+                    until = self._kit.clock.now() + _TWIN
+                    raise Postponed(f"{host}: is being sent the same bytes of {other}", until)
+                if (twin := index.sent_twin(sha256, host, besides=video.id)) is not None:
                     return twin
             self._save(video)
             return None

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from dailies import atomic, cleanup, copying, delivery, uploads
 from dailies.clock import Clock, Deadline
 from dailies.config import Settings
-from dailies.delivery import Dispatch, Files, asset_of
+from dailies.delivery import Dispatch, Files, Twin, asset_of
 from dailies.enrich import Enricher
 from dailies.errors import Category, DailiesError, Postponed, Transient, VideoError, Waiting
 from dailies.hosts import Asset, Host
@@ -331,6 +331,8 @@ def publish(video: Video, job: Job) -> Video:
         if not needs_publishing(video, job.kit):
             break
         video, error = _delivered(video, name, files, job)
+        if isinstance(error, Twin):
+            return video.with_(state=State.DUPLICATE, duplicate_of=error.twin)
         errors += [error] if error else []
         if publish.strategy == "fallback" and uploads.ends_fallback(video.upload(name, Kind.VIDEO)):
             break

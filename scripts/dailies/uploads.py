@@ -50,12 +50,14 @@ def refusal(upload: Upload, now: datetime, *, may_repeat: bool = False, is_direc
     return None
 
 
-def begun(upload: Upload, adapter: str, now: datetime) -> Upload:
-    """The intent, with an attempt id of its own: saved before the first byte."""
+def begun(upload: Upload, adapter: str, asset: Asset, now: datetime) -> Upload:
+    """The intent, with an attempt id of its own and what is sent: saved before the first byte."""
     return upload.model_copy(
         update={
             "status": UploadStatus.IN_PROGRESS,
             "adapter": adapter,
+            "sha256": asset.sha256,
+            "size_bytes": asset.size_bytes,
             "attempt_id": os.urandom(8).hex(),
             "at": timestamp(now),
             "until": None,
@@ -84,6 +86,7 @@ def succeeded(upload: Upload, adapter: str, assets: Mapping[str, Asset], receipt
         adapter=adapter,
         remote_id=receipt.remote_id,
         sha256=assets[first].sha256,
+        size_bytes=assets[first].size_bytes,
         error=None,
         until=None,
         is_settling=not all(one.is_settled for one in receipts.values()),
@@ -147,7 +150,8 @@ def again(upload: Upload) -> Upload:
     """By hand: what had failed may be tried anew; what may have been sent is still asked for first."""
     if upload.status in OPEN or upload.status is UploadStatus.SUCCESS:
         return upload.model_copy(update={"retry_count": 0})
-    return upload.model_copy(update={"status": UploadStatus.PENDING, "retry_count": 0, "error": None, "until": None})
+    fresh = {"status": UploadStatus.PENDING, "retry_count": 0, "error": None, "until": None}
+    return upload.model_copy(update={**fresh, "epoch": upload.epoch + (upload.status is not UploadStatus.PENDING)})
 
 
 def replaced(upload: Upload) -> Upload:

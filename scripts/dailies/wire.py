@@ -1,4 +1,7 @@
-"""Connections that see a stop: a call that is blocked in a socket is cut when its deadline ends. Used by http.py alone."""
+"""Connections that see a stop: a call that is blocked in a socket is cut when its deadline ends.
+
+http.py is made of it; those who speak something else than HTTP only `dial` by it.
+"""
 
 import contextlib
 import errno
@@ -99,12 +102,12 @@ class _Watched:
         watch = Watch.of_this_thread()
         assert watch is not None, "connections are made by http.py, which watches them"
         host: str = vars(self)["_dns_host"]
-        sock = _dial(host.strip("[]"), vars(self)["port"], vars(self)["socket_options"] or (), watch.deadline)
+        sock = dial(host.strip("[]"), vars(self)["port"], vars(self)["socket_options"] or (), watch.deadline)
         watch.takes(sock)
         return sock
 
 
-def _dial(host: str, port: int, options: Iterable[tuple[int, int, int]], deadline: Deadline) -> socket.socket:
+def dial(host: str, port: int, options: Iterable[tuple[int, int, int]], deadline: Deadline) -> socket.socket:
     """socket.create_connection that sees a stop while it waits, but not while the name is looked up.
 
     Raises OSError, UnicodeError for what can be no name, and the deadline's error.
@@ -135,7 +138,7 @@ def _reach(sock: socket.socket, address: Any, deadline: Deadline) -> None:
     sock.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         sock.connect(address)
-    while not wait_for_write(sock, _LOOK_S):
+    while not wait_for_write(sock, min(_LOOK_S, deadline.remaining())):
         deadline.check()
         if time.monotonic() > until:
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

@@ -36,7 +36,7 @@ from dailies.http import Http
 from dailies.model import Kind
 from dailies.redact import SHORTEST_SECRET
 from hosted import PLACES, SECRETS, Place, stored
-from loopback import Fault
+from loopback import Call, Fault, Reply
 from support import ROOT, FakeClock
 
 VIDEO_ID = "film-0123456789ab"
@@ -567,6 +567,26 @@ def test_no_error_tells_a_secret(case: Case, fault: Fault, small: Path, transfer
         said = "".join(filter(None, (told_by(action) for action in actions)))
         assert said
         assert secrets_in(said, case, session=transfer.session) == []
+
+
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_a_host_that_repeats_what_it_was_sent_brings_no_secret_into_an_error(
+    case: Case, status: int, small: Path, transfer: Transfer
+) -> None:
+    needs_server(case)
+    server = case.place.server
+    assert server is not None
+    protocol = server.reply
+
+    def reply(call: Call) -> Reply:
+        is_meant = re.search(case.place.carries, f"{call.method} {call.path}")
+        return Reply(status, f"{call.query} {call.headers}".encode()) if is_meant else protocol(call)
+
+    vars(server)["reply"] = reply
+    said = told_by(lambda: case.host.upload(small, video(small), transfer))
+
+    assert said
+    assert secrets_in(said, case, session=transfer.session) == []
 
 
 def told_by(action: Callable[[], Any]) -> str:

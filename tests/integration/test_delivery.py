@@ -15,7 +15,7 @@ from dailies.clock import parse_timestamp
 from dailies.delivery import asset_of, deliver
 from dailies.errors import DailiesError, Exit, HostRefused, HostSilent, Interrupted, OutcomeUnknown, Postponed, Transient
 from dailies.hosts import Asset, Receipt
-from dailies.model import Kind, State, StepName, Upload, UploadStatus, Video
+from dailies.model import Kind, MediaFile, State, StepName, Upload, UploadStatus, Video
 from shops import Depot, Killed, depots
 
 DAY_S: Final = 86400.0
@@ -348,21 +348,47 @@ def test_the_same_run_sends_it_when_its_time_comes_within_minutes(depot: Depot) 
     assert {depot.upload(video).retry_count for video in videos} == {0}
 
 
-def test_a_host_that_wants_us_to_wait_is_obeyed_and_others_go_on(depot: Depot) -> None:
-    slow, fast = depot.put(), depot.put(b"other", "other")
-    depot.plan(upload=["limit 7200"])
+def test_a_host_that_wants_us_to_wait_is_obeyed_for_all_videos(depot: Depot) -> None:
+    videos = [depot.put(f"film {number}".encode(), f"film-{number}") for number in range(12)]
+    depot.plan(upload=["limit 7200"] * 6)
 
-    result = depot.run()
+    depot.run()
 
-    limited = [video for video in (slow, fast) if depot.upload(video).status == "RATE_LIMITED"]
-    assert (len(limited), result.report.summary.done) == (1, 1)
-    assert depot.upload(limited[0]).until == "2026-01-02T05:04:05Z"
+    assert len(depot.calls(call="upload")) <= 6, "nobody else's file is sent meanwhile, but what was on its way"
+    assert {depot.upload(video).status for video in videos} == {"RATE_LIMITED"}
+    assert {depot.upload(video).until for video in videos} == {"2026-01-02T05:04:05Z"}
     calls = len(depot.calls())
     depot.run()
     assert len(depot.calls()) == calls, "not before its time, even by force of the run"
     depot.clock.advance(7201)
+    depot.plan(upload="ok")
     depot.run()
-    assert (depot.upload(limited[0]).status, depot.upload(limited[0]).retry_count) == ("SUCCESS", 0)
+    assert {(depot.upload(video).status, depot.upload(video).retry_count) for video in videos} == {("SUCCESS", 0)}
+
+
+def test_a_run_does_not_wait_for_ever_for_a_host_that_wants_it_to_wait(depot: Depot) -> None:
+    depot.put()
+    depot.plan(upload="limit 250")
+
+    depot.run()
+
+    assert len(depot.calls(call="upload")) <= 2
+    assert sum(depot.clock.slept) <= 301
+
+
+def test_what_was_sent_before_the_mp4_was_made_anew_is_found_and_not_sent_again(depot: Depot) -> None:
+    video = depot.put()
+    depot.plan(upload=["die"])
+    with pytest.raises(Killed):
+        depot.run()
+    other = b"other bytes of the same film"
+    depot.kept(video).write_bytes(other)
+    made = MediaFile(name=f"{video.id}.mp4", size_bytes=len(other), sha256=hashlib.sha256(other).hexdigest())
+    depot.save_state(video, file=made)
+
+    depot.run()
+
+    assert (depot.upload(video).status, len(depot.stock()), len(depot.calls(call="upload"))) == ("SUCCESS", 1, 1)
 
 
 def test_a_blocked_video_takes_no_place_of_a_day(depot: Depot) -> None:
@@ -427,7 +453,7 @@ def test_the_same_mp4_of_another_video_is_blocked(depot: Depot) -> None:
 
     result = depot.run()
 
-    assert (depot.upload(twin).status, depot.now(twin).state, result.code) == ("BLOCKED", "failed", Exit.VIDEOS_FAILED)
+    assert (depot.upload(twin).status, depot.now(twin).state, result.code) == ("BLOCKED", "duplicate", Exit.DONE)
     assert f"dailies allow-duplicates {twin.id} on" in (depot.upload(twin).error or "")
     assert len(depot.stock()) == 1
 

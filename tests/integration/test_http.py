@@ -24,6 +24,7 @@ import pytest
 
 from dailies import http as door
 from dailies import wire
+from dailies.answer import Answer, fault, full_jitter
 from dailies.body import Body, multipart
 from dailies.clock import Deadline, SystemClock
 from dailies.errors import (
@@ -38,7 +39,7 @@ from dailies.errors import (
     Transient,
     VideoError,
 )
-from dailies.http import ANSWER_BYTES, TRIES, Answer, Http, fault, full_jitter
+from dailies.http import ANSWER_BYTES, TRIES, Http
 from loopback import Fault, Loopback, Point, Reply, silent
 from support import ROOT, FakeClock
 

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from dailies.answer import Answer, fault, full_jitter
 from dailies.body import multipart
 from dailies.clock import Deadline
 from dailies.errors import DailiesError
-from dailies.http import Answer, Http, fault, full_jitter
+from dailies.http import Http
 from loopback import Call, Fault, Loopback, Reply
 from support import FakeClock
 

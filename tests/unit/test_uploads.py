@@ -36,7 +36,7 @@ def _video(**uploads_: str) -> Video:
 def test_each_attempt_has_an_id_of_its_own_and_forgets_the_wait() -> None:
     waited = _upload("RATE_LIMITED", until="2026-01-02T00:00:00Z")
 
-    first, second = uploads.begun(waited, "shop", NOW), uploads.begun(waited, "shop", NOW)
+    first, second = uploads.begun(waited, "shop", ASSET, NOW), uploads.begun(waited, "shop", ASSET, NOW)
 
     assert (first.status, first.until, first.at) == ("IN_PROGRESS", None, "2026-01-02T03:04:05Z")
     assert first.attempt_id
@@ -102,7 +102,7 @@ def test_what_may_be_sent(status: str, by_itself: bool, allowed_twice: bool, by_
 def test_an_attempt_that_was_not_let_in_leaves_the_upload_as_it_was() -> None:
     before = _upload("FAILED", retry_count=2, attempt_id="aa", at="2026-01-01T00:00:00Z")
 
-    after = uploads.not_begun(uploads.begun(before, "shop", NOW), before, "no key")
+    after = uploads.not_begun(uploads.begun(before, "shop", ASSET, NOW), before, "no key")
 
     assert (after.status, after.retry_count, after.attempt_id, after.at) == ("FAILED", 2, "aa", before.at)
     assert uploads.not_begun(_upload("IN_PROGRESS"), _upload("IN_PROGRESS"), None).status == "PENDING"

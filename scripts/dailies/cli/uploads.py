@@ -8,6 +8,7 @@ from dailies.cli.app import Json, app, complain, open_library, print_json, say, 
 from dailies.errors import ConfigError, Exit
 
 if TYPE_CHECKING:
+    from dailies.library import Library
     from dailies.model import Kind, Upload, Video
 
 _SHOWN: Final = ("status", "retry_count", "remote_id", "watch_url", "embed_url", "direct_url", "at", "until", "error", "attempt_id")
@@ -31,13 +32,14 @@ def upload(
     from dailies.model import Kind
     from dailies.redact import loggable
 
-    if all_pending == bool(name) or (name and not hosts) or (is_there and len(hosts or ()) != 1):
+    if all_pending == bool(name) or (name and not hosts) or (is_there is not None and len(hosts or ()) != 1):
         raise ConfigError("upload: names what to send by ID and HOST, or by --all-pending; --is-there goes with one host")
     with stoppable() as stop:
         library = open_library()
-        if name and is_there:
-            video = stage.record_as_sent(library, library.database.resolve(name), (hosts or [""])[0], is_there)
+        if name and is_there is not None:
+            video = stage.record_as_sent(library, library.database.resolve(name), (hosts or [""])[0], is_there, is_forced=force)
             say(f"{video.id}: recorded as {is_there}")
+            _tell_unpublished(library)
             return
         limit = Deadline.after(library.clock, library.settings.run.time_limit, stop)
         video_id = library.database.resolve(name) if name else ""
@@ -57,7 +59,13 @@ def upload(
             typer.echo(f"{one.video.id}\t{one.host}\t{link}")
     if not sent:
         say("nothing is pending")
+    _tell_unpublished(library)
     raise typer.Exit(Exit.VIDEOS_FAILED if any(one.error for one in sent) else Exit.DONE)
+
+
+def _tell_unpublished(library: "Library") -> None:
+    if library.database.saves and library.repository.exists():
+        complain("the records here have changed; `dailies commit` publishes them")
 
 
 @app.command("uploads")
@@ -76,9 +84,14 @@ def uploads_(
     if unknown:
         raise ConfigError(f"--status: {unknown[0]!r} is none of {', '.join(known.value for known in UploadStatus)}")
     library = open_library()
+    videos = policy.in_order(library.database.videos())
+    known = {*library.settings.hosts, *(name for video in videos for name in video.uploads)}
+    for name in host or ():
+        if name not in known:
+            raise ConfigError(f"--host: {name!r}: neither the settings nor a record knows it; known: {', '.join(sorted(known))}")
     rows = [
         _row(video, name, kind, upload)
-        for video in policy.in_order(library.database.videos())
+        for video in videos
         for name, kinds in sorted(video.uploads.items())
         for kind, upload in sorted(kinds.items())
         if (not host or name in host) and (not wanted or upload.status.value in wanted)

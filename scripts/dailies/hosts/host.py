@@ -1,6 +1,7 @@
 """What every host can do; an adapter is one file and one line in the registry (docs/hosts.md)."""
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from dailies import atomic
 from dailies.clock import Deadline
-from dailies.errors import Denied
+from dailies.errors import Category, ConfigError, Denied, Waiting
 from dailies.http import Http
 from dailies.model import Kind
 
@@ -132,10 +133,16 @@ class Session:
         return self._content
 
     def save(self, content: Mapping[str, Any]) -> None:
-        """Whole, synced, readable by this user only."""
+        """Whole, synced, readable by this user only. Raises Waiting for a full disk, ConfigError where it cannot be written."""
         self._content = dict(content)
-        if self._path is not None:
+        if self._path is None:
+            return
+        try:
             atomic.write(self._path, json.dumps(self._content).encode(), mode=0o600)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise Waiting(f"{self._path.parent}: its disk is full; free some space", Category.NO_SPACE) from error
+            raise ConfigError(f"{self._path}: cannot be written: {error.strerror}; make its folder writable") from error
 
     def drop(self) -> None:
         self._content = {}

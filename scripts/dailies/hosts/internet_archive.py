@@ -11,13 +11,14 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from dailies.answer import Answer, fault
 from dailies.body import Body
 from dailies.clock import Deadline
 from dailies.copying import CHUNK_BYTES
 from dailies.errors import Category, ConfigError, DailiesError, Denied, HostRefused, OutcomeUnknown, RateLimited, Transient
 from dailies.hosts.archive_item import metadata_headers, safe_identifier
 from dailies.hosts.host import Asset, Capabilities, Ground, Receipt, Standing, State, Transfer
-from dailies.http import Answer, Http, fault
+from dailies.http import Http
 from dailies.model import Kind
 
 MARKER: Final = "dailies-sha256"  # of a file's own metadata: tells this upload from an older one of the same name

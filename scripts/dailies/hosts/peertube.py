@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from dailies.answer import Answer, fault
 from dailies.clock import Deadline
 from dailies.config import Duration, Size
 from dailies.errors import ConfigError, DailiesError, Denied, HostRefused, HostSilent, OutcomeUnknown, Transient
@@ -14,7 +15,6 @@ from dailies.hosts import peertube_video as video
 from dailies.hosts.answers import words
 from dailies.hosts.host import Asset, Capabilities, Ground, Receipt, Standing, State, Transfer
 from dailies.hosts.resumable import CHUNK_UNIT, AccessToken, Held, Protocol, finished, upload
-from dailies.http import Answer, fault
 from dailies.model import Kind
 
 _PRIVACY: Final = {"public": 1, "unlisted": 2, "private": 3, "internal": 4}

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any, Final
 
+from dailies.answer import Answer
 from dailies.errors import OutcomeUnknown, Transient
 from dailies.hosts.host import Asset
-from dailies.http import Answer
 
 _NEAR_S: Final = 2.0  # durations are listed in whole seconds
 _NAME: Final = (3, 120)

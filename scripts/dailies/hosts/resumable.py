@@ -7,18 +7,29 @@ A session is asked what it has before anything is sent to it again. That answers
 import contextlib
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
+from dailies.answer import LONGEST_WAIT_S, Answer, full_jitter
 from dailies.body import Body
 from dailies.clock import Deadline, timestamp
-from dailies.errors import DailiesError, Denied, HostRefused, OutcomeUnknown, RateLimited, Transient
+from dailies.errors import (
+    DailiesError,
+    Denied,
+    HostRefused,
+    HostSilent,
+    Interrupted,
+    OutcomeUnknown,
+    OutOfTime,
+    RateLimited,
+    Transient,
+)
 from dailies.hosts.answers import is_address
 from dailies.hosts.host import Asset, Receipt, Transfer
-from dailies.http import LONGEST_WAIT_S, Answer, Http, full_jitter, is_loopback
+from dailies.http import Http, is_loopback
 from dailies.redact import Redactor
 
 CHUNK_UNIT: Final = 256 * 1024  # a chunk that is not the last is a multiple of it (Google, "Upload a file in chunks")
@@ -99,11 +110,26 @@ def upload(protocol: Protocol, path: Path, asset: Asset, transfer: Transfer) -> 
     address = _saved(protocol, asset, transfer)
     for _ in range(SESSIONS):
         way = _Way(protocol, asset, transfer, address) if address else _begun(protocol, asset, transfer)
-        receipt = way.send(path) or _found(protocol, transfer.deadline)
+        with _doubted(way):
+            receipt = way.send(path) or _found(protocol, transfer.deadline)
         if receipt is not None:
             return receipt
         address = None
     raise Transient(f"{protocol.name}: lost {SESSIONS} uploads of {path.name} one after another; it is tried again later")
+
+
+@contextlib.contextmanager
+def _doubted(way: "_Way") -> Iterator[None]:
+    """Once all bytes left, only the host's own word, or the run's end, is more than that nobody knows what became of them."""
+    try:
+        yield
+    except (HostRefused, HostSilent, Interrupted, OutOfTime):
+        raise
+    except DailiesError as error:
+        if not way.is_whole:
+            raise
+        name = way.protocol.name
+        raise OutcomeUnknown(f"{name}: was sent all and does not tell what became of it; it is asked later") from error
 
 
 def finished(protocol: Protocol, asset: Asset, transfer: Transfer) -> Receipt | Held | None:
@@ -251,7 +277,7 @@ class _Way:
             raise Transient(f"{name}: HTTP 409: waits for other bytes than these; it is asked for which")
         if answer.status < 300:
             return self.protocol.read(answer)
-        raise self.protocol.refusal(self._without_address(answer))
+        raise self.protocol.refusal(replace(self._without_address(answer), is_of_body=False))  # `is_whole` says it of the file
 
     def _held(self, answer: Answer) -> int:
         """How much it has, of `Range: bytes=0-41`; nothing where that is missing or ends at -1, as node-uploadx writes it."""
@@ -285,9 +311,6 @@ class _Way:
         if self.failures <= RECOVERIES and is_near and not isinstance(error, Denied):
             deadline.pause(max(wait, full_jitter(self.failures, self.protocol.http.draw)))
             return
-        name = self.protocol.name
-        if self.is_whole:
-            raise OutcomeUnknown(f"{name}: was sent all and does not tell what became of it; it is asked later") from error
-        if isinstance(error, OutcomeUnknown):  # of a part in the middle: the file is not there for certain
+        if isinstance(error, OutcomeUnknown) and not self.is_whole:  # of a part in the middle: the file is not there for certain
             raise Transient(str(error)) from error
         raise error

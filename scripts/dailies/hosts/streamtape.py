@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from dailies.answer import Answer
 from dailies.body import multipart
 from dailies.clock import Deadline
 from dailies.config import Duration, Size, parse_size
 from dailies.errors import ConfigError, DailiesError, Denied, HostRefused, OutcomeUnknown, RateLimited, Transient
 from dailies.hosts.answers import Text, discreet, is_address, read, upload_address, words
 from dailies.hosts.host import Asset, Capabilities, Ground, Receipt, Standing, State, Transfer
-from dailies.http import Answer
 from dailies.model import Kind
 from dailies.redact import Redactor
 

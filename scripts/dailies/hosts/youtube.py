@@ -9,13 +9,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from dailies.answer import Answer, fault
 from dailies.clock import Clock, Deadline
 from dailies.config import Duration, Size
 from dailies.errors import ConfigError, DailiesError, Denied, HostRefused, HostSilent, RateLimited, Transient
 from dailies.hosts import youtube_video as video
 from dailies.hosts.host import Asset, Capabilities, Ground, Receipt, Standing, State, Transfer
 from dailies.hosts.resumable import CHUNK_UNIT, AccessToken, Held, Protocol, finished, upload
-from dailies.http import Answer, fault
 from dailies.model import Kind
 from dailies.redact import plain
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+from dailies.answer import Answer
 from dailies.errors import OutcomeUnknown, Transient
 from dailies.hosts.answers import words
 from dailies.hosts.host import Asset, Receipt, Standing, State
-from dailies.http import Answer
 from dailies.redact import plain
 
 _TITLE: Final = 100

@@ -48,16 +48,26 @@ class Disk:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise Transient(f"{target}: cannot be read: {error.strerror}; check its permissions", Category.HOST) from error
+            raise _unreadable(target, error) from error
 
     def read(self, key: str, size_bytes: int, deadline: Deadline) -> Iterator[bytes]:  # noqa: ARG002 -- read to its end
-        with (self.folder / key).open("rb") as file:
-            while block := file.read(copying.CHUNK_BYTES):
-                deadline.check()
-                yield block
+        target = self.folder / key
+        try:
+            with target.open("rb") as file:
+                while block := file.read(copying.CHUNK_BYTES):
+                    deadline.check()
+                    yield block
+        except FileNotFoundError as error:
+            raise Transient(f"{target}: is not there any more; upload it again") from error
+        except OSError as error:
+            raise _unreadable(target, error) from error
 
     def remove(self, key: str, deadline: Deadline) -> None:  # noqa: ARG002 -- others wait for an answer
         (self.folder / key).unlink(missing_ok=True)
+
+
+def _unreadable(target: Path, error: OSError) -> Transient:
+    return Transient(f"{target}: cannot be read: {error.strerror}; check the disk and its permissions", Category.HOST)
 
 
 def _umask() -> int:

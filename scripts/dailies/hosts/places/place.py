@@ -11,18 +11,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO, Final, Protocol
 
+from dailies.answer import Answer, fault
 from dailies.body import Throttle
 from dailies.clock import Clock, Deadline, SystemClock
 from dailies.errors import ConfigError, DailiesError, Denied, HostRefused, Transient
 from dailies.hosts.host import Asset, Transfer
-from dailies.http import Answer, fault
 from dailies.redact import plain
 
 GRACE_S: Final = 0.8  # for tidying up once the time is over or a stop was seen
 TIDY_S: Final = 5.0  # … and when there is time
 LOOK_S: Final = 0.1  # how late a blocked call sees a stop
-CONNECT_S: Final = 3.0
-CONNECTS: Final = 5
 ANSWER_S: Final = 900.0  # a server may take long over a large file before it answers
 
 
@@ -101,7 +99,10 @@ class Blocks:
 
 
 class Cut:
-    """Shuts the sockets of a call that blocks when its deadline ends; `was_made` tells that from trouble of the network's."""
+    """Shuts the sockets of a call that blocks when its deadline ends; `was_made` tells that from trouble of the network's.
+
+    It holds them by descriptors of its own, which stay good while TLS is put around a socket (as wire.py's Watch does).
+    """
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
@@ -117,9 +118,11 @@ class Cut:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        for held in self._sockets:
+            held.close()
 
     def takes(self, connection: socket.socket) -> None:
-        self._sockets.append(connection)
+        self._sockets.append(socket.fromfd(connection.fileno(), connection.family, connection.type))
 
     def _look(self) -> None:
         while not self._ended.wait(LOOK_S):

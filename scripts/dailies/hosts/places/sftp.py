@@ -2,7 +2,6 @@
 
 import contextlib
 import posixpath
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ from dailies.errors import ConfigError, DailiesError, Denied, Transient
 from dailies.hosts.host import Asset, Ground, Transfer
 from dailies.hosts.places.address import Address
 from dailies.hosts.places.coroutines import quiet
-from dailies.hosts.places.place import ANSWER_S, CONNECT_S, CONNECTS, Blocks, Cut, Found, from_errno, library, silent, tidying
+from dailies.hosts.places.place import ANSWER_S, Blocks, Cut, Found, from_errno, library, silent, tidying
+from dailies.wire import CONNECT_S, dial
 
 _BLOCK_BYTES: Final = 1 << 20
 _AHEAD: Final = 8  # blocks that are asked for at once
@@ -45,10 +45,11 @@ class Sftp:
         target = self.address.path(key)
         folder, name = posixpath.split(target)
         temporary = posixpath.join(folder, f".tmp-{name}")  # the same each time: what a dead run left is overwritten
-        is_whole = False
+        is_begun = is_whole = False
         try:
             with self._open(transfer.deadline) as system:
                 system.makedirs(folder, exist_ok=True)
+                is_begun = True
                 with system.open(temporary, "wb") as file:
                     file.set_pipelined(True)
                     for block in Blocks(path, asset, transfer, self.ground.http.throttle, _BLOCK_BYTES):
@@ -59,7 +60,7 @@ class Sftp:
                 _rename(system, temporary, target)
             is_whole = True
         finally:
-            if not is_whole:
+            if is_begun and not is_whole:
                 with tidying(transfer.deadline) as deadline, self._open(deadline) as system:
                     system.rm_file(temporary)
 
@@ -94,7 +95,7 @@ class Sftp:
         options = self._options()
         with Cut(deadline) as cut:
             try:
-                sock = _connect(self.address.host, self.address.port or _PORT, deadline)
+                sock = dial(self.address.host, self.address.port or _PORT, (), deadline)
                 cut.takes(sock)
                 with sock:
                     system = _system(paramiko, self._known(paramiko), self.address, sock=sock, **options)
@@ -105,6 +106,8 @@ class Sftp:
                 if cut.was_made:
                     deadline.check()
                 raise self._classed(error, paramiko) from None
+            except UnicodeError:
+                raise ConfigError(f"{self.address.where[:80]}: can be no name of a server; correct path") from None
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -113,9 +116,9 @@ class Sftp:
             "key_filename": str(self.ground.root / Path(self.key_file).expanduser()) if self.key_file else None,
             "allow_agent": not (self.password_env or self.key_file),
             "look_for_keys": not (self.password_env or self.key_file),
-            "timeout": CONNECT_S * CONNECTS,
-            "banner_timeout": CONNECT_S * CONNECTS,
-            "auth_timeout": CONNECT_S * CONNECTS,
+            "timeout": CONNECT_S,
+            "banner_timeout": CONNECT_S,
+            "auth_timeout": CONNECT_S,
         }
 
     def _known(self, paramiko: Any) -> Any:
@@ -140,16 +143,6 @@ class Sftp:
         if isinstance(error, OSError):
             return from_errno(where, error)
         return silent(where, error)
-
-
-def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
-    """In slices, so that a stop is seen meanwhile."""
-    for _ in range(CONNECTS - 1):
-        deadline.check()
-        with contextlib.suppress(TimeoutError):
-            return socket.create_connection((host, port), CONNECT_S)
-    deadline.check()
-    return socket.create_connection((host, port), CONNECT_S)
 
 
 def _system(paramiko: Any, known: Any, address: Address, **options: Any) -> Any:

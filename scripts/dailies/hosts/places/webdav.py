@@ -1,6 +1,8 @@
 """WebDAV (RFC 4918): sent under another name, moved into place."""
 
 import contextlib
+import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +13,13 @@ from dailies.clock import Deadline
 from dailies.errors import DailiesError, Denied, Transient
 from dailies.hosts.host import Asset, Ground, Transfer
 from dailies.hosts.places.address import Address
-from dailies.hosts.places.place import ANSWER_S, CONNECT_S, Blocks, Cut, Found, answered, from_errno, library, silent, tidying
+from dailies.hosts.places.place import ANSWER_S, Blocks, Cut, Found, answered, from_errno, library, silent, tidying
 from dailies.http import is_loopback
+from dailies.wire import CONNECT_S, dial
 
 _BLOCK_BYTES: Final = 1 << 20
 _REMOVAL_S: Final = 0.1
+_NO_DELAY: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,11 @@ class WebDav:
         folder, _, name = target.rpartition("/")
         temporary = f"{folder}/.tmp-{name}".lstrip("/")  # the same each time: what a dead run left is overwritten
         blocks = Blocks(path, asset, transfer, self.ground.http.throttle, _BLOCK_BYTES)
-        is_whole = False
+        is_begun = is_whole = False
         try:
             with self._open(transfer.deadline) as system:
                 _make_folder(system, folder)
+                is_begun = True
                 system.client.upload_fileobj(blocks, temporary, overwrite=True, size=asset.size_bytes)
                 if system.info(temporary)["size"] != asset.size_bytes:
                     raise Transient(f"{self.address.where}: has not kept all of {key}; it is tried again later")
@@ -53,7 +58,7 @@ class WebDav:
                 system.client.move(temporary, target, overwrite=True)
             is_whole = True
         finally:
-            if not is_whole:
+            if is_begun and not is_whole:
                 with tidying(transfer.deadline) as deadline, self._open(deadline) as system:
                     _remove_soon(system, temporary, deadline)
 
@@ -90,10 +95,11 @@ class WebDav:
                 base_url=url,
                 auth=self._auth(),
                 headers={"User-Agent": self.ground.http.agent},
-                timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S * 5),
+                timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
                 trust_env=not is_loopback(url),
                 event_hooks={"request": [lambda request: _trace(request, cut)]},
             )
+            _dial_by_ours(client, deadline)
             try:
                 with client:
                     yield dav.WebdavFileSystem(url, client=clients.Client(url, http_client=client, retry=False))
@@ -168,7 +174,32 @@ def _trace(request: Any, cut: Cut) -> None:
     """httpcore tells of each connection that it makes (httpx, "Extensions")."""
 
     def told(event: str, about: dict[str, Any]) -> None:
-        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
+        if event == "connection.connect_tcp.complete":
             cut.takes(about["return_value"].get_extra_info("socket"))
 
     request.extensions["trace"] = told
+
+
+def _dial_by_ours(client: Any, deadline: Deadline) -> None:
+    """Connections that see a stop while they are made, for httpcore has a setting (`network_backend`) that httpx does not pass on.
+
+    Where a later version has other names inside it goes on as it is: a stop is then seen up to CONNECT_S later.
+    """
+    core, inside = library("httpcore", "webdav"), sys.modules.get("httpcore._backends.sync")
+    stream_of = getattr(inside, "SyncStream", None)
+    if stream_of is None:
+        return
+
+    class Dialling(core.SyncBackend):  # type: ignore[misc, name-defined]
+        def connect_tcp(self, host: str, port: int, **options: Any) -> Any:
+            try:
+                return stream_of(dial(host, port, (*(options.get("socket_options") or ()), _NO_DELAY), deadline))
+            except TimeoutError as error:
+                raise core.ConnectTimeout(str(error)) from error
+            except OSError as error:
+                raise core.ConnectError(str(error)) from error
+
+    for transport in (vars(client).get("_transport"), *vars(client).get("_mounts", {}).values()):
+        pool = getattr(transport, "_pool", None)
+        if pool is not None:
+            vars(pool)["_network_backend"] = Dialling()
