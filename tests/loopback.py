@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -132,6 +132,7 @@ class Loopback:
         self.calls: list[Call] = []  # whose body came whole, in order
         self.points: list[tuple[Point, str]] = []  # all that were passed
         self.lock = threading.RLock()
+        self.at_work = 0  # requests that are not done with
         self.on_point: Callable[[Point, str], None] = lambda _point, _what: None
         self.chaos: Callable[[str], Fault | None] = lambda _what: None  # for requests that nothing was said of
         self.bytes_per_s = 0.0  # of bodies that are read; 0 = as fast as it goes
@@ -154,7 +155,13 @@ class Loopback:
                     self.close_connection = True
 
             def do(self) -> None:
-                server._serve(self)
+                with server.lock:
+                    server.at_work += 1
+                try:
+                    server._serve(self)
+                finally:
+                    with server.lock:
+                        server.at_work -= 1
 
             do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = do
 
@@ -306,3 +313,19 @@ def silent() -> Iterator[str]:
     """The address of a server that takes connections and never says anything."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextmanager
+def full() -> Iterator[str]:
+    """The address of a server whose queue is full: connecting to it is blocked."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            with suppress(BlockingIOError):
+                one.connect(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        for one in waiting:
+            one.close()

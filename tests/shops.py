@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dailies import config, copying, hosts, pipeline
 from dailies.clock import Deadline, timestamp
 from dailies.delivery import Dispatch, Files, asset_of, deliver
-from dailies.errors import DailiesError, Denied, HostRefused, HostSilent, OutcomeUnknown, RateLimited, Transient
+from dailies.errors import ConfigError, DailiesError, Denied, HostRefused, HostSilent, OutcomeUnknown, RateLimited, Transient
 from dailies.hosts import Asset, Capabilities, Ground, Receipt, Standing, Transfer
 from dailies.hosts.host import State as Stands
 from dailies.library import Library
@@ -94,11 +94,13 @@ class Shop(BaseModel):
         return None
 
     def check(self, asset: Asset, remote_id: str, deadline: Deadline) -> Standing:
-        """`ready`, `missing`, `processing`, `failed`, `fail`, `slow SECONDS`."""
+        """`ready`, `missing`, `processing`, `failed`, `fail`, `slow SECONDS`, `linger SECONDS` (and processing)."""
         act, _, detail = self._turn("check", asset).partition(" ")
         self._go_wrong(act, detail, asset)
-        if act == "slow":
+        if act in {"slow", "linger"}:
             deadline.pause(float(detail))
+        if act == "linger":
+            return Standing(Stands.PROCESSING)
         if act in set(Stands):
             return Standing(Stands(act), "it is no good" if act == Stands.FAILED else "")
         return Standing(Stands.READY if (self._folder / remote_id).exists() else Stands.MISSING)
@@ -109,9 +111,11 @@ class Shop(BaseModel):
             (self._folder / name).unlink(missing_ok=True)
 
     def fetch(self, asset: Asset, remote_id: str, target: Path, deadline: Deadline) -> None:
-        """`ok`, `wrong` (other bytes), `fail`."""
+        """`ok`, `wrong` (other bytes), `fail`, `cannot` (a person must act)."""
         act, _, detail = self._turn("fetch", asset).partition(" ")
         self._go_wrong(act, detail, asset)
+        if act == "cannot":
+            raise ConfigError(f"{self.path}: gives nothing back until somebody sets it up")
         copying.copy(self._folder / remote_id, target, deadline)
         if act == "wrong":
             target.write_bytes(b"something else")

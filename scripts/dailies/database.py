@@ -93,7 +93,11 @@ class Index:
 
     def _put(self, video: Video) -> None:
         self._forget(video.id)
-        if video.deleted_at is not None:
+        every = [upload for kinds in video.uploads.values() for upload in kinds.values()]
+        is_kept = video.deleted_at is None
+        if any(upload.status in _OPEN or (upload.is_settling and is_kept) for upload in every):
+            self.unsettled.add(video.id)
+        if not is_kept:
             return
         code, sha256, file = self._keys[video.id] = (video.code, video.source.sha256 or "", video.file.sha256 if video.file else "")
         self.states[video.id] = video.state
@@ -116,9 +120,6 @@ class Index:
     def _put_uploads(self, video: Video) -> None:
         statuses = {host: kinds[Kind.VIDEO].status for host, kinds in video.uploads.items() if Kind.VIDEO in kinds}
         self._holders[video.id] = {host: status for host, status in statuses.items() if status in _THERE}
-        every = [upload for kinds in video.uploads.values() for upload in kinds.values()]
-        if any(upload.is_settling or upload.status in _OPEN for upload in every):
-            self.unsettled.add(video.id)
 
     def sent_twin(self, sha256: str, host: str, besides: str) -> str | None:
         """Another video with the same MP4 that this host has."""

@@ -149,10 +149,12 @@ def _run_alone(
         for refused in taken.refused:
             log.warning("inbox: %s", refused)
             collector.problem(f"inbox: {refused}")
-        settling.settle(library, kit.dispatch, deadline)
+        troubles = settling.settle(library, kit.dispatch, deadline)
         with kit.rules.children:
             _work(library, wanted, _runner(library, kit, watcher, collector), claims, deadline, is_shared=is_shared)
-        settling.settle(library, kit.dispatch, deadline)  # most hosts are done with what they got by now
+        troubles += settling.settle(library, kit.dispatch, deadline)  # most hosts are done with what they got by now
+        for trouble in dict.fromkeys(troubles):
+            collector.problem(f"host {trouble}")
         for closed in kit.dispatch.gates.closed():
             collector.problem(f"host {closed}", is_failure=True)
     except (Interrupted, OutOfTime):

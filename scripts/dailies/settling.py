@@ -140,12 +140,14 @@ def _put(library: Library, video: Video, name: str, kind: Kind, upload: Upload) 
 
 def _sent(video: Video, kind: Kind, upload: Upload) -> dict[str, Asset]:
     """What was sent, by part; empty where the record does not say it of all parts."""
-    if upload.parts:
-        parts = upload.parts.items()
-        return {part: asset_of(video, kind, one.name.removeprefix(video.id), one.sha256, one.size_bytes) for part, one in parts}
-    names = video.images if kind is Kind.IMAGE else {"preview": video.preview.name} if video.preview else {}
+    parts = upload.parts
+    if parts and upload.sha256 in {None, next(iter(parts.values())).sha256}:  # else they are of an earlier attempt
+        suffixes = {part: one.name.removeprefix(video.id) for part, one in parts.items()}
+        return {part: asset_of(video, kind, suffixes[part], one.sha256, one.size_bytes) for part, one in parts.items()}
     made = video.preview if kind is Kind.PREVIEW else None
-    sha256, size_bytes = upload.sha256 or (made and made.sha256), upload.size_bytes or (made and made.size_bytes)
+    names = {"preview": made.name} if made else video.images if kind is Kind.IMAGE else {}
+    sha256 = upload.sha256 or (made.sha256 if made else None)
+    size_bytes = upload.size_bytes or (made.size_bytes if made else None)
     if len(names) != 1 or sha256 is None or size_bytes is None:
         return {}
     return {part: asset_of(video, kind, name.removeprefix(video.id), sha256, size_bytes) for part, name in names.items()}

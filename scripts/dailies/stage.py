@@ -95,15 +95,15 @@ def _hand(
     """
     with Single(library.work / "run.lock").held():
         pipeline.recover_library(library)
-        claims = Claims(library.database, library.clock, report.new_run_id(library.clock.now()), deadline.remaining(), batch=0)
+        run_id, now = report.new_run_id(library.clock.now()), library.clock.now()
         is_shared = library.settings.git.commit and library.repository.exists() and library.publisher.refresh(deadline)
-        ours = [video for video in wanted() if policy.is_takeable(video, library.clock.now(), is_forced=True)] if is_shared else []
+        ours = [video for video in wanted() if policy.is_takeable(video, now, is_forced=True)] if is_shared else []
+        claims = Claims(library.database, library.clock, run_id, deadline.remaining(), batch=len(ours))
         if ours:
-            claims.batch = len(ours)
             claims.want(ours)
             sharing.claim(library, claims, deadline)
         try:
-            yield _Hand(library, library.dispatch(meter), deadline, by_hand, claims.run_id)
+            yield _Hand(library, library.dispatch(meter), deadline, by_hand, run_id)
         finally:
             claims.release()
 
@@ -161,12 +161,16 @@ class VideoRegistry:
         return refusal is None, refusal or ""
 
     def set_duplicate_allowed(self, video_id: str, allowed: bool) -> Video:  # noqa: FBT001 -- what it sets
-        """Whether it may go to a host that has the same bytes already. Raises ConfigError for an unknown video."""
+        """Whether it may go to a host that has the same bytes already; a duplicate that it was until now is queued again.
+
+        Raises ConfigError for an unknown video.
+        """
         video = self._load(video_id)
         edited = {**video.edited_at, "duplicate_allowed": timestamp(self._library.clock.now())}
         if video.duplicate_allowed == allowed:
             return video
-        return self._library.database.save(video.with_(duplicate_allowed=allowed, edited_at=edited), video)
+        after = policy.retried(video) if allowed and _is_held_back(video) else video
+        return self._library.database.save(after.with_(duplicate_allowed=allowed, edited_at=edited), video)
 
     def _load(self, video_id: str) -> Video:
         return self._library.database.load(self._library.database.resolve(video_id))
@@ -306,6 +310,12 @@ def _asset(video: Video) -> Asset:
 def _givers(library: Library, video: Video) -> list[str]:
     """Hosts that have the video and give it back."""
     return [name for name, host in library.hosts.items() if host.capabilities.gives_back and video.is_on(name)]
+
+
+def _is_held_back(video: Video) -> bool:
+    """Given up because another video has the same bytes, or looks the same."""
+    is_blocked = any(kinds[Kind.VIDEO].status is UploadStatus.BLOCKED for kinds in video.uploads.values() if Kind.VIDEO in kinds)
+    return video.state is State.DUPLICATE or (video.state is State.FAILED and is_blocked)
 
 
 def _is_pending(library: Library, video: Video) -> bool:

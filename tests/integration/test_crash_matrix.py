@@ -81,8 +81,10 @@ def opened(name: str, folder: Path) -> Iterator[tuple[Place, int]]:
         yield place, urlsplit(place.server.url).port or 0
 
 
-@pytest.mark.parametrize("name", [*PLACES, "s3", "webdav", "sftp"])
-@pytest.mark.parametrize("arrives", [True, False], ids=["the packet arrives", "the packet is lost"])
+@pytest.mark.parametrize(
+    ("name", "arrives"),
+    [*((name, arrives) for name in PLACES for arrives in (True, False)), ("s3", True), ("webdav", True), ("sftp", True)],
+)
 def test_a_run_that_dies_at_any_packet_leaves_one_copy(
     name: str, arrives: bool, prepared: Path, runs: Driver, tmp_path: Path
 ) -> None:
@@ -96,7 +98,7 @@ def test_a_run_that_dies_at_any_packet_leaves_one_copy(
             wire.aim(at, arrives=arrives)
             code = runs.run(root, "run", "--force", "--no-commit", started=lambda pid, wire=wire: setattr(wire, "victim", pid))  # type: ignore[misc]
             is_over = code != KILLED
-            wait_until(lambda wire=wire: wire.is_quiet)  # type: ignore[misc]
+            wait_until(lambda wire=wire, place=place: wire.is_quiet and is_idle(place))  # type: ignore[misc]
             wire.aim(0, arrives=True)
             if not is_over:
                 code = runs.run(root, "run", "--force", "--no-commit")
@@ -104,6 +106,11 @@ def test_a_run_that_dies_at_any_packet_leaves_one_copy(
         shutil.rmtree(root)
     assert not faults, "\n".join(faults)
     assert at > 3  # it was killed at several points before it came through
+
+
+def is_idle(place: Place) -> bool:
+    """A host that works on a request still is asked later: that is what `settle` is for, not what is tried here."""
+    return place.server is None or place.server.at_work == 0
 
 
 def faults_of(code: int, video: Video, copies: Mapping[str, str], root: Path) -> list[str]:

@@ -40,7 +40,7 @@ from dailies.errors import (
     VideoError,
 )
 from dailies.http import ANSWER_BYTES, TRIES, Http
-from loopback import Fault, Loopback, Point, Reply, silent
+from loopback import Fault, Loopback, Point, Reply, full, silent
 from support import ROOT, FakeClock
 
 SECRET = "s3cr3t-0123456789"
@@ -468,7 +468,8 @@ def test_full_jitter_is_drawn_below_a_ceiling_that_doubles_up_to_ten_minutes(att
         ("9" * 400, 86_400),
         ("Fri, 02 Jan 2026 03:05:05 GMT", 60),
         ("Fri, 02 Jan 2026 03:05:05", 60),
-        ("Fri, 02 Jan 2015 03:05:05 GMT", 0),
+        ("0", 1),
+        ("Fri, 02 Jan 2015 03:05:05 GMT", 1),
         ("Fri, 31 Dec 9999 23:59:59 -2359", 86_400),
         ("²", None),
         ("-5", None),
@@ -483,6 +484,18 @@ def test_retry_after_is_seconds_or_a_date_and_never_trouble(text: str, wait_s: f
     error = fault(answer, clock)
     assert isinstance(error, RateLimited)
     assert error.wait_s == (60 if wait_s is None else wait_s)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_of_body", "error"),
+    [(503, True, OutcomeUnknown), (503, False, RateLimited), (429, True, RateLimited), (429, False, RateLimited)],
+)
+def test_a_gateway_that_is_busy_behind_a_whole_body_is_no_promise_that_nothing_came(
+    status: int, is_of_body: bool, error: type[DailiesError], clock: FakeClock
+) -> None:
+    answer = Answer(status, {"retry-after": "30"}, b"", "host", is_of_body=is_of_body)
+
+    assert type(fault(answer, clock)) is error
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"\xff\xfe\xff", b"[" * 200_000, b'{"a": ' + b"9" * 5000 + b"}"])
@@ -589,6 +602,43 @@ def test_a_redirect_to_nowhere_is_the_hosts_trouble(location: str, server: Echo,
 
     with pytest.raises(Transient, match=r"^127\.0\.0\.1: sends this on to "):
         http.call("GET", f"{server.url}/a", deadline, repeats=False)
+
+
+@pytest.mark.parametrize(
+    "move",
+    [(302, "/done"), (303, "/done?name=film"), (307, "https://host.example/"), (307, "http://host.example/"), (307, "http://:80/")],
+)
+def test_a_redirect_that_is_not_followed_behind_a_whole_body_leaves_the_outcome_unknown(
+    move: tuple[int, str], server: Echo, film: Path, http: Http, deadline: Deadline
+) -> None:
+    server.moves = {"/a": move}
+
+    with pytest.raises(OutcomeUnknown, match="sends this on to"):
+        http.send("POST", f"{server.url}/a", Body(film), deadline)
+
+    assert [call.body.size for call in server.calls] == [film.stat().st_size]
+
+
+def test_redirects_without_end_behind_a_whole_body_leave_the_outcome_unknown(
+    server: Echo, film: Path, http: Http, deadline: Deadline
+) -> None:
+    server.moves = {"/a": (307, "/a")}
+
+    with pytest.raises(OutcomeUnknown, match="redirects without end"):
+        http.send("PUT", f"{server.url}/a", Body(film), deadline)
+
+
+def test_a_redirect_before_the_body_had_left_is_no_unknown_outcome(big: Path, http: Http, deadline: Deadline) -> None:
+    def talk(sock: socket.socket) -> None:
+        heard(sock)
+        sock.sendall(b"HTTP/1.1 303 See Other\r\nLocation: /done\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        swallow(sock, 1 << 20)
+
+    with scripted(talk) as url, pytest.raises(Transient, match=r"sends this on to|cut after") as caught:
+        http.send("PUT", f"{url}/film", Body(big), deadline)
+
+    assert type(caught.value) is Transient
 
 
 # --- what is sent besides
@@ -822,22 +872,6 @@ def test_a_proxy_that_refuses_is_told_without_its_password(http: Http, deadline:
 
 
 @contextmanager
-def _full() -> Iterator[str]:
-    """The address of a server whose queue is full: connecting to it is blocked."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)
-            with suppress(BlockingIOError):
-                one.connect(listener.getsockname())
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        for one in waiting:
-            one.close()
-
-
-@contextmanager
 def _silent_tls() -> Iterator[str]:
     with silent() as url:
         yield url.replace("http:", "https:")
@@ -845,7 +879,7 @@ def _silent_tls() -> Iterator[str]:
 
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n%s\r\nhalf"
 BLOCKED: dict[str, Callable[[], AbstractContextManager[str]]] = {
-    "connect": _full,
+    "connect": full,
     "tls": _silent_tls,
     "send or headers": silent,
     "headers": lambda: scripted(falls_silent()),

@@ -1,6 +1,8 @@
 """Resumable uploads, by both hosts that speak them: cut, lost, expired, limited, and gone on with in the next run."""
 
+import errno
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +13,18 @@ from typing import Any
 import pytest
 
 from dailies.clock import Deadline
-from dailies.errors import Denied, HostRefused, Interrupted, OutcomeUnknown, OutOfTime, RateLimited, Transient
+from dailies.errors import (
+    Category,
+    ConfigError,
+    Denied,
+    HostRefused,
+    Interrupted,
+    OutcomeUnknown,
+    OutOfTime,
+    RateLimited,
+    Transient,
+    Waiting,
+)
 from dailies.hosts.host import Asset, Host, Receipt, Session, Transfer
 from hosts_resumable import UNIT, PeertubeServer, ResumableServer, YoutubeServer, film, peertube, youtube
 from loopback import Call, Fault, Point, Reply
@@ -97,6 +110,29 @@ def test_the_session_is_on_disk_before_the_first_byte_leaves(stage: Stage) -> No
 
     assert {"address", "sha256", "size_bytes", "created_at"} == set(seen[0])
     assert (stage.folder / "session.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_session_that_a_full_disk_does_not_take_waits_for_space(stage: Stage, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Waiting, match="its disk is full; free some space") as raised:
+        stage.run()
+
+    assert raised.value.category is Category.NO_SPACE
+    assert stage.server.sent == []
+
+
+def test_a_session_that_cannot_be_kept_is_a_matter_for_a_person(stage: Stage) -> None:
+    (stage.folder / "file").touch()
+    path = stage.folder / "file" / "session.json"
+
+    with pytest.raises(ConfigError, match=r"session\.json: cannot be written: .+; make its folder writable"):
+        stage.run(Transfer(stage.transfer().deadline, Session(path)))
+
+    assert stage.server.sent == []
 
 
 def test_a_file_goes_out_in_requests_of_the_size_that_is_set(stage: Stage) -> None:
@@ -235,6 +271,40 @@ def test_an_answer_that_stays_lost_is_unknown(tube: Stage) -> None:
     assert tube.find() is not None
 
 
+def test_a_limit_of_the_step_behind_the_last_byte_leaves_the_outcome_unknown(stage: Stage) -> None:
+    real = stage.server.reply
+    stage.server.reply = lambda call: Reply(503) if call.method == "PUT" else real(call)  # type: ignore[method-assign]
+    limit = stage.transfer().deadline.within(5, lambda: Transient("publish took longer than 5 s", Category.TIMEOUT))
+
+    with pytest.raises(OutcomeUnknown, match="asked later"):
+        stage.run(replace(stage.transfer(), deadline=limit))
+
+    assert stage.saved
+
+
+def test_a_limit_of_the_step_before_the_last_byte_is_its_own(stage: Stage) -> None:
+    stage.server.unit = 1 << 40  # nothing stays of what is cut
+    stage.server.breaks("PUT", Fault.RESET, 400)
+    limit = stage.transfer().deadline.within(5, lambda: Transient("publish took longer than 5 s", Category.TIMEOUT))
+
+    with pytest.raises(Transient, match="publish took longer") as raised:
+        stage.run(replace(stage.transfer(), deadline=limit), chunk_size=UNIT * 4)
+
+    assert type(raised.value) is Transient
+
+
+def test_a_session_that_is_gone_behind_the_last_byte_at_a_host_that_cannot_be_asked_is_unknown(tube: Stage) -> None:
+    real = tube.server._state_of
+    tube.server._state_of = lambda upload: real(upload) and tube.server.error(404, "gone", "")  # type: ignore[method-assign]
+    tube.server.breaks("GET .*playlistItems", Fault.SERVER_ERROR, 40)
+
+    with pytest.raises(OutcomeUnknown, match="asked later"):
+        tube.run()
+
+    assert len(tube.server.videos) == 1
+    assert tube.saved
+
+
 def test_cuts_without_end_are_given_up_after_a_few(stage: Stage) -> None:
     stage.server.unit = 1 << 40  # nothing stays of what is cut
     stage.server.breaks("PUT", Fault.RESET, 400)
@@ -275,6 +345,23 @@ def test_progress_gives_a_bad_line_more_tries(stage: Stage) -> None:
 
     stage.run()
 
+    assert stage.server.stored() == [CONTENT]
+
+
+def test_a_wait_that_the_host_asks_for_behind_the_last_byte_is_obeyed(stage: Stage) -> None:
+    """A gateway's 503 there says nothing of the file; the session does, once the wait is over."""
+    busy = iter([True])
+    real = stage.server.reply
+
+    def reply(call: Call) -> Reply:
+        said = real(call)
+        return Reply(503, b"", {"Retry-After": "300"}) if call.method == "PUT" and next(busy, False) else said
+
+    stage.server.reply = reply  # type: ignore[method-assign]
+    stage.run(chunk_size=0)
+
+    assert sum(stage.clock.slept) >= 300
+    assert stage.server.sent == [(0, len(CONTENT))]
     assert stage.server.stored() == [CONTENT]
 
 

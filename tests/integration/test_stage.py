@@ -12,12 +12,13 @@ from typer.testing import CliRunner, Result
 
 from dailies import VideoRegistry, cli, run_upload_stage, stage
 from dailies.clock import Deadline
+from dailies.database import parse_video
 from dailies.errors import ConfigError, Exit, Interrupted, OutOfTime, Transient
 from dailies.journal import Event
 from dailies.locks import Single
-from dailies.model import Claim, State
+from dailies.model import Claim, Kind, State, Video
 from dailies.sharing import commit
-from shops import KEY, Depot, Killed, depots
+from shops import KEY, Depot, Killed, depots, opened, written
 from support import Shelf
 
 
@@ -70,6 +71,19 @@ def test_the_stage_says_false_where_the_host_did_not_take_it(depot: Depot, monke
     assert not run_upload_stage(video.id, "a")
 
     assert (depot.upload(video).status, depot.upload(video).retry_count) == ("FAILED", 1)
+
+
+def test_the_stage_says_false_where_another_run_is_at_work(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    video = depot.put()
+    monkeypatch.chdir(depot.root)
+
+    with Single(depot.root / "work/run.lock").held():
+        assert not run_upload_stage(video.id, "a")
+
+    assert "held by process" in caplog.text
+    assert depot.calls() == []
 
 
 @pytest.mark.parametrize(
@@ -184,6 +198,112 @@ def test_what_is_there_is_sent_again_by_force_only_and_the_earlier_copy_is_liste
     assert [entry["remote_id"] for entry in upload.previous] == ["0001"]
 
 
+def test_what_only_its_host_has_is_fetched_from_there_and_sent_there_again_by_force(depot: Depot) -> None:
+    video = depot.set(a="").put()
+    depot.run()
+
+    (sent,) = send(depot, video.id, "a", is_forced=True)
+
+    upload = depot.upload(video)
+    assert (sent.error, upload.status, upload.remote_id, len(depot.stock())) == (None, "SUCCESS", "0002", 2)
+    assert [entry["remote_id"] for entry in upload.previous] == ["0001"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "is_untouched"),
+    [
+        ({"fetch": "wrong"}, True),
+        ({"fetch": "fail"}, True),
+        ({"find": "deny"}, True),
+        ({"find": "limit 60"}, True),
+        *(({"find": "silent", "upload": act}, False) for act in ("refuse", "deny", "fail", "limit 60")),
+    ],
+)
+def test_what_is_there_stays_so_where_no_other_copy_is_sent(depot: Depot, plan: dict[str, str], is_untouched: bool) -> None:
+    video = depot.set(a="").put(duplicate_allowed=True)
+    depot.run()
+    before = depot.now(video)
+    depot.plan(**plan)
+
+    (sent,) = send(depot, video.id, "a")
+
+    upload = depot.upload(video)
+    assert (sent.error is not None, upload.status, upload.remote_id, depot.now(video).state) == (True, "SUCCESS", "0001", "done")
+    assert (depot.now(video) == before) is is_untouched
+
+
+def test_by_force_too_what_is_there_stays_so_where_no_other_copy_is_sent(depot: Depot) -> None:
+    video = depot.set(a="").put()
+    depot.run()
+    depot.plan(upload="refuse")
+
+    send(depot, video.id, "a", is_forced=True)
+
+    assert (depot.upload(video).status, depot.upload(video).remote_id) == ("SUCCESS", "0001")
+    assert depot.run().code is Exit.DONE
+
+
+def test_what_is_there_is_listed_while_another_copy_may_have_arrived(depot: Depot) -> None:
+    video = depot.set(a="").put()
+    depot.run()
+    depot.plan(upload=["lose"], find=["fail"])
+
+    send(depot, video.id, "a", is_forced=True)
+
+    upload = depot.upload(video)
+    assert (upload.status, [entry["remote_id"] for entry in upload.previous]) == ("UNKNOWN", ["0001"])
+
+
+def test_what_was_given_up_stays_so_where_its_mp4_is_not_to_be_had(depot: Depot) -> None:
+    video = depot.put()
+    before = depot.save_upload(video, status="FAILED_FINAL", error="x", retry_count=4)
+    depot.kept(video).write_bytes(b"Moving pictures")
+
+    assert send(depot, video.id, "a", is_forced=True)[0].error is not None
+
+    assert depot.now(video) == before
+
+
+def test_a_disk_or_a_host_that_does_not_give_it_back_keeps_no_other_from_it(depot: Depot) -> None:
+    video = depot.set("strategy = 'all'", a="", b="", c="").put()
+    depot.save_state(video, hosts=("a", "b"))
+    depot.run()
+    depot.kept(video).parent.mkdir(parents=True)
+    depot.kept(video).symlink_to("/proc/self/mem")  # a file that cannot be read
+    depot.plan("a", fetch="cannot")
+
+    (sent,) = send(depot, video.id, "c")
+
+    assert (sent.error, depot.asked("b")[-1], depot.stock("c")) == (None, "fetch", [f"{video.id}.mp4"])
+
+
+def test_a_video_that_had_failed_and_is_sent_by_hand_is_finished_by_the_next_run(depot: Depot) -> None:
+    video = depot.put(hosts=("b",))
+    depot.run()
+    depot.plan("a", upload=["refuse"])
+    depot.save_state(video, hosts=("a",), state=State.QUEUED)
+    depot.kept(video).parent.mkdir(parents=True)
+    depot.kept(video).write_bytes(b"moving pictures")
+    depot.run()
+    assert depot.now(video).state == "failed"
+
+    assert send(depot, video.id, "a", is_forced=True)[0].error is None
+
+    assert depot.now(video).state == "queued"
+    assert depot.run().code is Exit.DONE
+    assert (depot.now(video).state, len(depot.stock("a"))) == ("done", 1)
+
+
+def test_while_the_same_bytes_are_being_sent_nothing_is_blocked_for_good(depot: Depot) -> None:
+    depot.save_upload(depot.put(state=State.FAILED), status="IN_PROGRESS", attempt_id="aa")
+    twin = depot.put(code="twin")
+
+    (sent,) = send(depot, twin.id, "a")
+
+    assert "is being sent the same bytes" in str(sent.error)
+    assert (depot.upload(twin).status, depot.calls(call="upload")) == ("RATE_LIMITED", [])
+
+
 @pytest.mark.parametrize("status", ["FAILED_FINAL", "BLOCKED"])
 def test_what_was_given_up_is_sent_by_force(depot: Depot, status: str) -> None:
     video = depot.put()
@@ -207,6 +327,24 @@ def test_a_duplicate_is_sent_once_a_person_allows_it(depot: Depot) -> None:
     assert VideoRegistry(depot.library).can_upload(twin.id, "a") == (True, "")
     assert send(depot, twin.id, "a")[0].error is None
     assert len(depot.stock("a")) == 2
+
+
+def test_a_duplicate_that_a_person_allows_is_sent_by_the_next_run(depot: Depot) -> None:
+    depot.put()
+    depot.run()
+    twin = depot.put(code="twin")
+    depot.run()
+    assert depot.upload(twin).status == "BLOCKED"
+
+    VideoRegistry(depot.library).set_duplicate_allowed(twin.id, True)
+
+    allowed = depot.now(twin)
+    assert (allowed.state, allowed.duplicate_of, depot.upload(twin).status) == ("queued", None, "PENDING")
+    depot.save_state(twin, media=twin.media)  # it is no file that could be looked at
+    depot.kept(twin).parent.mkdir(parents=True)
+    depot.kept(twin).write_bytes(b"moving pictures")
+    assert depot.run().code is Exit.DONE
+    assert (depot.now(twin).state, len(depot.stock("a"))) == ("done", 2)
 
 
 def test_a_duplicate_is_sent_by_force(depot: Depot) -> None:
@@ -235,6 +373,41 @@ def test_a_person_who_has_looked_says_that_it_is_there(silent: Depot) -> None:
     assert (silent.upload(video).status, silent.upload(video).remote_id) == ("SUCCESS", "77")
     assert (silent.now(video).state, len(silent.calls("a", "upload")), result.code) == ("done", 1, Exit.DONE)
     assert [line["upload_id"] for line in silent.lines()][-1] == "77"
+
+
+@pytest.mark.parametrize("remote_id", ["", "  ", "a\nb", "a\x1b[2J", "x" * 201])
+def test_what_is_no_id_of_a_host_is_not_recorded(silent: Depot, remote_id: str) -> None:
+    (video,) = silent.library.database.videos()
+
+    with pytest.raises(ConfigError, match="no id of a host"):
+        stage.record_as_sent(silent.library, video.id, "a", remote_id)
+
+    command(silent, "upload", video.id, "a", "--is-there", remote_id, code=2)
+    assert (silent.upload(video).status, len(silent.calls("a", "upload"))) == ("UNKNOWN", 1)
+
+
+def test_another_id_of_what_is_there_is_recorded_by_force_only_and_the_earlier_one_is_listed(depot: Depot) -> None:
+    video = depot.put()
+    depot.run()
+    before = depot.now(video)
+    command(depot, "upload", video.id, "a", "--is-there", "77", code=2)
+    assert depot.now(video) == before
+    assert stage.record_as_sent(depot.library, video.id, "a", "0001").upload("a", Kind.VIDEO).previous == ()
+
+    command(depot, "upload", video.id, "a", "--is-there", "77", "--force", code=0)
+
+    upload = depot.upload(video)
+    assert (upload.status, upload.remote_id, upload.epoch) == ("SUCCESS", "77", before.upload("a", Kind.VIDEO).epoch + 1)
+    assert [entry["remote_id"] for entry in upload.previous] == ["0001"]
+
+
+def test_beside_a_run_nothing_is_recorded_as_sent(silent: Depot) -> None:
+    (video,) = silent.library.database.videos()
+
+    with Single(silent.root / "work/run.lock").held(), pytest.raises(Transient, match="held by process"):
+        stage.record_as_sent(silent.library, video.id, "a", "77")
+
+    assert silent.upload(video).status == "UNKNOWN"
 
 
 def test_a_person_who_has_looked_sends_it_again_by_force(silent: Depot) -> None:
@@ -359,6 +532,9 @@ def test_uploads_are_listed_and_filtered(depot: Depot) -> None:
     assert [row["host"] for row in json.loads(command(depot, "uploads", "--json", "--status", "success").stdout)] == ["a"]
     assert json.loads(command(depot, "uploads", "--json", "--host", "b", "--status", "SUCCESS").stdout) == []
     command(depot, "uploads", "--status", "WELL", code=2)
+    assert "known: a, b" in str(command(depot, "uploads", "--host", "b", "--host", "nowhere", code=2).exception)
+    depot.set(a="")
+    assert [row["host"] for row in json.loads(command(depot, "uploads", "--json", "--host", "b").stdout)] == ["b"]
 
 
 def test_upload_prints_where_it_is_and_its_exit_code_says_whether_all_is_well(depot: Depot) -> None:
@@ -445,6 +621,82 @@ def test_no_secret_stands_in_what_is_committed(depot: Depot, monkeypatch: pytest
 
 
 # -- two machines
+
+
+@pytest.fixture
+def here(shelf: Shelf) -> Depot:
+    """In git, with a remote that has a video which waits to be sent."""
+    (shelf.root / "dailies.toml").write_text(written(a="").replace("commit = false", "heartbeat = 0"))
+    depot = Depot(shelf.root)
+    depot.put()
+    shelf.git("push", "-q", "origin", "HEAD:refs/heads/main")
+    published(depot)
+    return depot
+
+
+def published(depot: Depot) -> None:
+    commit(depot.library, threading.Event())
+
+
+def on_remote(depot: Depot, video: Video) -> Video:
+    path = depot.library.database.path_of(video.id).relative_to(depot.root)
+    shown = subprocess.run(["git", "show", f"main:{path}"], cwd=depot.root.parent / "remote.git", capture_output=True, check=True)
+    return parse_video(shown.stdout)
+
+
+def elsewhere(depot: Depot, tmp_path: Path) -> Depot:
+    """Another machine."""
+    remote = depot.root.parent / "remote.git"
+    subprocess.run(["git", "clone", "-q", f"file://{remote}", str(tmp_path / "other")], check=True)
+    (tmp_path / "other/dailies.toml").write_text((depot.root / "dailies.toml").read_text())
+    return Depot(tmp_path / "other")
+
+
+def test_what_a_run_on_another_machine_has_in_hand_is_not_sent_by_hand(here: Depot, tmp_path: Path) -> None:
+    (video,) = here.library.database.videos()
+    with opened():
+        other = elsewhere(here, tmp_path)
+        other.save_state(video, claim=Claim(run_id="run-9", until="2027-01-01T00:00:00Z"))
+        published(other)
+
+        (sent,) = send(here, video.id, "a")
+
+        assert "in the hands of run run-9" in str(sent.error)
+        assert (pending(here), here.calls()) == ([], [])
+
+
+@pytest.mark.parametrize("is_all", [False, True])
+def test_what_is_sent_by_hand_is_claimed_where_other_machines_see_it(here: Depot, tmp_path: Path, is_all: bool) -> None:
+    (video,) = here.library.database.videos()
+    with opened():
+        (sent,) = pending(here) if is_all else send(here, video.id, "a")
+
+        claimed = on_remote(here, video)
+        assert (sent.error, here.upload(video).status, here.now(video).claim) == (None, "SUCCESS", None)
+        assert (claimed.upload("a", Kind.VIDEO).status, claimed.claim is not None) == ("PENDING", True)
+        other = elsewhere(here, tmp_path)
+        assert "in the hands of" in str(send(other, video.id, "a")[0].error)
+        published(here)
+        assert (on_remote(here, video).claim, on_remote(here, video).is_on("a")) == (None, True)
+        assert "is on a already" in str(send(other, video.id, "a")[0].error)
+
+
+def test_after_an_upload_in_git_it_is_told_what_publishes_the_record(here: Depot) -> None:
+    with opened():
+        assert "`dailies commit`" in command(here, "upload", "talk", "a", code=0).stderr
+
+
+def test_without_git_nothing_is_told_of_it(depot: Depot) -> None:
+    depot.put()
+
+    assert "commit" not in command(depot, "upload", "talk", "a", code=0).stderr
+
+
+def test_without_its_remote_an_upload_by_hand_goes_on(here: Depot) -> None:
+    (video,) = here.library.database.videos()
+    (here.root.parent / "remote.git").rename(here.root.parent / "gone.git")
+    with opened():
+        assert send(here, video.id, "a")[0].error is None
 
 
 def test_events_of_two_machines_are_joined_and_a_file_that_was_deleted_comes_back(shelf: Shelf, tmp_path: Path) -> None:

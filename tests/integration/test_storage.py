@@ -20,11 +20,12 @@ from dailies.clock import Deadline, SystemClock
 from dailies.errors import ConfigError, Denied, HostRefused, Interrupted, OutOfTime, RateLimited, Transient
 from dailies.hosts import Asset, Ground, Receipt, Transfer
 from dailies.hosts.host import State
+from dailies.hosts.places.disk import Disk
 from dailies.hosts.storage import Storage
 from dailies.http import Http
 from dailies.model import Kind
 from hosts_storage import BUCKET, PASSWORD, SECRETS, AzureServer, GoogleServer, Server, serving
-from loopback import Call, Fault, Loopback, Reply, silent
+from loopback import Call, Fault, Loopback, Reply, full, silent
 from support import FakeClock, variables
 
 CONTENT = b"a film " * 3_000_000  # 21 MB: three parts
@@ -177,6 +178,59 @@ def test_a_server_that_says_nothing_holds_nobody_up(
         timer.cancel()
 
     assert time.monotonic() - began < 6  # about one second where the machine is idle; a minute where nobody looks
+
+
+@pytest.mark.parametrize(("scheme", "server"), [("webdav", full), ("sftp", full), ("webdavs", full), ("webdavs", silent)])
+@pytest.mark.parametrize("ending", ["stop", "deadline"])
+def test_a_connection_that_is_not_made_is_given_up_at_once_and_nothing_is_tidied(
+    scheme: str, server: Callable[[], Any], ending: str, servers: Callable[[str], Any], film: Path, stop: threading.Event
+) -> None:
+    good = site_of(scheme.rstrip("s"), servers, film.parent)
+    with server() as url:
+        host = good.host(path=f"{scheme}://{url.removeprefix('http://')}/films")
+        deadline = Deadline.after(SystemClock(), 60 if ending == "stop" else 0.2, stop)
+        timer = threading.Timer(0.2 if ending == "stop" else 60, stop.set)
+        timer.start()
+        began = time.monotonic()
+        with pytest.raises(Interrupted if ending == "stop" else OutOfTime):
+            host.upload(film, asset_of(film), Transfer(deadline))
+        took = time.monotonic() - began
+        timer.cancel()
+
+    assert took < 0.95  # tidying up alone would take 0.8 s more
+
+
+@pytest.mark.parametrize("scheme", ["webdavs", "sftp"])
+def test_a_server_that_takes_no_connections_is_tried_later(scheme: str, servers: Callable[[str], Any], film: Path) -> None:
+    with silent() as url:
+        address = url.removeprefix("http://")
+    good = site_of(scheme.rstrip("s"), servers, film.parent)
+
+    with pytest.raises(Transient, match=f"{address}/films: no answer: .+; it is tried again later"):
+        good.host(path=f"{scheme}://{address}/films").upload(film, asset_of(film), Transfer(Deadline.after(SystemClock(), 60)))
+
+
+def test_a_stored_file_that_goes_while_it_is_given_back_is_told_as_it_is(film: Path) -> None:
+    class Thief(SystemClock):
+        def monotonic(self) -> float:
+            (film.parent / "shelf" / NAME).unlink(missing_ok=True)
+            return super().monotonic()
+
+    host = Storage(ground=Ground(film.parent, Http(SystemClock())), path="shelf")
+    host.upload(film, asset_of(film), Transfer(Deadline.after(SystemClock(), 60)))
+
+    with pytest.raises(Transient, match=f"{NAME}: is not there any more; upload it again"):
+        host.fetch(asset_of(film), NAME, film.parent / "back", Deadline(Thief(), time.monotonic() + 60))
+
+
+def test_what_is_no_file_on_the_shelf_is_neither_read_nor_deleted(film: Path) -> None:
+    (film.parent / "shelf" / NAME).mkdir(parents=True)
+    place, deadline = Disk(film.parent / "shelf"), Deadline.after(SystemClock(), 60)
+
+    with pytest.raises(Transient, match=f"{NAME}: cannot be read: Is a directory; check the disk"):
+        list(place.read(NAME, 1, deadline))
+    with pytest.raises(Transient, match=f"{NAME}: cannot be deleted: Is a directory; make its folder"):
+        place.remove(NAME, deadline)
 
 
 def test_wrong_keys_are_refused_and_shown_to_nobody(real: Site, film: Path, transfer: Transfer) -> None:

@@ -63,7 +63,11 @@ class Disk:
             raise _unreadable(target, error) from error
 
     def remove(self, key: str, deadline: Deadline) -> None:  # noqa: ARG002 -- others wait for an answer
-        (self.folder / key).unlink(missing_ok=True)
+        target = self.folder / key
+        try:
+            target.unlink(missing_ok=True)
+        except OSError as error:
+            raise Transient(f"{target}: cannot be deleted: {error.strerror}; make its folder writable") from error
 
 
 def _unreadable(target: Path, error: OSError) -> Transient:

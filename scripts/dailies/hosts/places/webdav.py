@@ -186,7 +186,7 @@ def _dial_by_ours(client: Any, deadline: Deadline) -> None:
     Where a later version has other names inside it goes on as it is: a stop is then seen up to CONNECT_S later.
     """
     core, inside = library("httpcore", "webdav"), sys.modules.get("httpcore._backends.sync")
-    stream_of = getattr(inside, "SyncStream", None)
+    stream_of: Any = getattr(inside, "SyncStream", None)
     if stream_of is None:
         return
 
