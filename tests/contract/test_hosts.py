@@ -51,7 +51,7 @@ MANUALS = {name: f"hosts/{'storage' if name == 'folder' else name}.md" for name 
 class Case:
     """One adapter with a place of its own; `break_` makes it refuse.
 
-    `is_exact`: its `find` knows two videos with the very same bytes from one another. `knows_missing`: what is not there is told
+    `knows_missing`: what is not there is told
     from what is worked on.
     """
 
@@ -59,7 +59,6 @@ class Case:
     place: Place
     root: Path
     break_: Callable[[], object]
-    is_exact: bool = True
     knows_missing: bool = True
 
     @property
@@ -115,8 +114,8 @@ CASES: dict[str, Callable[[Path, Clock], AbstractContextManager[Case]]] = {
     "internet_archive": partial(_served, "internet_archive", knows_missing=False),
     "xvideosharing": partial(_served, "xvideosharing"),
     "streamtape": partial(_served, "streamtape"),
-    "youtube": partial(_served, "youtube", is_exact=False),
-    "peertube": partial(_served, "peertube", is_exact=False),
+    "youtube": partial(_served, "youtube"),
+    "peertube": partial(_served, "peertube"),
 }
 
 
@@ -352,7 +351,7 @@ def test_only_these_bytes_of_this_file_of_this_video_are_found(case: Case, small
     case.host.upload(small, video(small), transfer)
 
     assert case.find(replace(video(small), sha256="0" * 64), transfer) is None
-    others = [asset for asset in assets(small, case) if asset != video(small) and (case.is_exact or asset.kind is not Kind.VIDEO)]
+    others = [asset for asset in assets(small, case) if asset != video(small)]
     assert [case.host.find(asset, transfer) for asset in others] == [None] * len(others)
 
 

@@ -108,7 +108,7 @@ def test_the_session_is_on_disk_before_the_first_byte_leaves(stage: Stage) -> No
 
     stage.run()
 
-    assert {"address", "sha256", "size_bytes", "created_at"} == set(seen[0])
+    assert {"address", "name", "sha256", "size_bytes", "created_at"} == set(seen[0])
     assert (stage.folder / "session.json").stat().st_mode & 0o777 == 0o600
 
 

@@ -60,7 +60,7 @@ def test_a_video_is_told_what_is_known_of_it(server: YoutubeServer, host: YouTub
     assert video.told["snippet"] == {
         "title": "A film",
         "description": "What it shows",
-        "tags": [f"dailies-{asset.token}", "sea", "summer evening"],
+        "tags": [f"dailies-0123456789ab-{asset.token}", "sea", "summer evening"],
         "categoryId": "22",
     }
     assert video.told["status"] == {"privacyStatus": "private", "selfDeclaredMadeForKids": False}
@@ -76,7 +76,7 @@ def test_what_is_too_long_or_not_taken_is_cut(server: YoutubeServer, host: YouTu
     assert snippet["title"] == "b" + "ü" * 99
     assert len(snippet["description"].encode()) == 5000
     assert len(snippet["tags"]) > 15
-    assert snippet["tags"][0] == f"dailies-{asset.token}"
+    assert snippet["tags"][0] == f"dailies-0123456789ab-{asset.token}"
 
 
 def test_a_video_without_a_title_has_its_id(server: YoutubeServer, host: YouTube, asset: Asset, deadline: Deadline) -> None:

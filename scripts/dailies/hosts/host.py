@@ -118,6 +118,11 @@ class Asset:
         return f"{self.video_id} [{self.token}]{self.suffix}"
 
 
+def is_named(name: str, asset: Asset) -> bool:
+    """Whether a file of this name was sent as the asset: by the video too, as two may have the same bytes."""
+    return asset.video_id in name and f"[{asset.token}]" in name
+
+
 class Session:
     """What an adapter must know again after a crash (upload ids, session addresses: secrets): a file in `work/`, never in git."""
 

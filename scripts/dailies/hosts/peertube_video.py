@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from dailies.answer import Answer
 from dailies.errors import OutcomeUnknown, Transient
-from dailies.hosts.host import Asset
+from dailies.hosts.host import Asset, is_named
 
 _NEAR_S: Final = 2.0  # durations are listed in whole seconds
 _NAME: Final = (3, 120)
@@ -48,7 +48,7 @@ def file_name(source: Mapping[str, Any]) -> str:
 def is_source_of(source: Mapping[str, Any], asset: Asset) -> bool:
     """By the token in the file's name, and the size where the instance tells it (6.1 and later)."""
     size = source.get("size")
-    return f"[{asset.token}]" in file_name(source) and (size is None or str(size) == str(asset.size_bytes))
+    return is_named(file_name(source), asset) and (size is None or str(size) == str(asset.size_bytes))
 
 
 def error(answer: Answer) -> Mapping[str, Any]:

@@ -159,7 +159,8 @@ def _saved(protocol: Protocol, asset: Asset, transfer: Transfer) -> str | None:
     """The address of a session for these very bytes at this very host."""
     content = transfer.session.load()
     address = content.get("address")
-    if content.get("sha256") != asset.sha256 or content.get("size_bytes") != asset.size_bytes or not isinstance(address, str):
+    known = {"name": asset.name, "sha256": asset.sha256, "size_bytes": asset.size_bytes}
+    if not known.items() <= content.items() or not isinstance(address, str):
         return None
     return address if _is_trusted(protocol, address) else None
 
@@ -174,7 +175,13 @@ def _begun(protocol: Protocol, asset: Asset, transfer: Transfer) -> "_Way":
     if not location or not _is_trusted(protocol, address):
         raise Transient(f"{protocol.name}: HTTP {answer.status} names no address of its own to send to; it is tried again later")
     created = timestamp(protocol.http.clock.now())
-    content = {"address": address, "sha256": asset.sha256, "size_bytes": asset.size_bytes, "created_at": created}
+    content = {
+        "address": address,
+        "name": asset.name,
+        "sha256": asset.sha256,
+        "size_bytes": asset.size_bytes,
+        "created_at": created,
+    }
     transfer.session.save(content)
     return _Way(protocol, asset, transfer, address, offset=0 if answer.status == protocol.new_status else None)
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from dailies.answer import Answer
 from dailies.errors import OutcomeUnknown, Transient
 from dailies.hosts.answers import words
-from dailies.hosts.host import Asset, Receipt, Standing, State
+from dailies.hosts.host import Asset, Receipt, Standing, State, is_named
 from dailies.redact import plain
 
 _TITLE: Final = 100
@@ -74,7 +74,7 @@ def is_of(video: Mapping[str, Any], asset: Asset) -> bool:
     tags, details = part(video, "snippet").get("tags"), part(video, "fileDetails")
     if isinstance(tags, list) and _marker(asset) in tags:
         return True
-    return f"[{asset.token}]" in str(details.get("fileName")) and str(details.get("fileSize")) == str(asset.size_bytes)
+    return is_named(str(details.get("fileName")), asset) and str(details.get("fileSize")) == str(asset.size_bytes)
 
 
 def why(answer: Answer) -> tuple[str, str]:
@@ -109,7 +109,7 @@ def _object(answer: Answer) -> Mapping[str, Any]:
 
 def _marker(asset: Asset) -> str:
     """A tag, which only the owner is shown."""
-    return f"dailies-{asset.token}"
+    return f"dailies-{asset.video_id[-12:]}-{asset.token}"
 
 
 def _text(text: str) -> str:
