@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dailies import __version__, cli, export, scaffold
+from dailies import __version__, cli, export, scaffold, tables
 from dailies.cli import export as export_commands
 from dailies.database import Database
 from dailies.errors import ConfigError
@@ -186,7 +186,7 @@ def test_an_upload_is_a_row_with_the_values_of_its_record(database: Path) -> Non
 
 
 def test_an_upload_stands_once_for_each_video_platform_and_kind(database: Path) -> None:
-    names = ", ".join(export.UPLOADS.names()[1:])
+    names = ", ".join(tables.UPLOADS.names()[1:])
     again = f"INSERT INTO video_uploads ({names}) SELECT {names} FROM video_uploads"
     with closing(sqlite3.connect(database)) as connection, pytest.raises(sqlite3.IntegrityError, match=r"UNIQUE.*video_id.*kind"):
         connection.execute(again)
@@ -224,7 +224,7 @@ def test_tags_and_people_can_be_counted(database: Path) -> None:
 
 def test_values_have_the_types_that_are_declared(database: Path) -> None:
     kinds = {"INTEGER": "integer", "REAL": "real", "TEXT": "text"}
-    for table in export.TABLES:
+    for table in tables.TABLES:
         for _, name, declared, *_ in query(database, f"PRAGMA table_info({table.name})"):
             found = {kind for (kind,) in query(database, f"SELECT DISTINCT typeof({name}) FROM {table.name}")}
             assert found <= {kinds[declared], "null"}, (table.name, name)
@@ -341,7 +341,7 @@ def test_csv_gives_back_every_value(contents: Contents, database: Path, tmp_path
     export.write_csv(contents, tmp_path / "csv")
 
     assert sorted(path.name for path in (tmp_path / "csv").iterdir()) == ["upload_events.csv", "video_uploads.csv", "videos.csv"]
-    for table in export.TABLES:
+    for table in tables.TABLES:
         text = (tmp_path / "csv" / f"{table.name}.csv").read_bytes().decode("utf-8")
         found = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
         expected = [{name: "" if cell is None else str(cell) for name, cell in row.items()} for row in rows(database, table.name)]
@@ -460,6 +460,6 @@ def test_a_record_that_cannot_be_read_is_named_and_the_others_are_exported(
 def test_the_documentation_names_every_column_and_view(database: Path) -> None:
     text = (ROOT / "docs/export.md").read_text("utf-8")
     views = [name for (name,) in query(database, "SELECT name FROM sqlite_master WHERE type = 'view'")]
-    missing = [name for name in [*views, *(name for table in export.TABLES for name in table.names())] if f"`{name}`" not in text]
+    missing = [name for name in [*views, *(name for table in tables.TABLES for name in table.names())] if f"`{name}`" not in text]
 
     assert missing == []
