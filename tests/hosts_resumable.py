@@ -354,6 +354,7 @@ class PeertubeServer(ResumableServer):
         self.tells_source = True
         self.asks_otp = False
         self.durations: dict[str, int] = {}
+        self.duration = 60  # of all others
         self.calls_left = -1  # of its limit; negative = none
         self.page = 100
 
@@ -439,7 +440,7 @@ class PeertubeServer(ResumableServer):
             "uuid": video.id,
             "shortUUID": f"short{video.number}",
             "name": video.told.get("name", ""),
-            "duration": self.durations.get(video.id, 60),
+            "duration": self.durations.get(video.id, self.duration),
             "state": {"id": number, "label": "Transcoding failed" if number == 7 else "x"},
         }
 
