@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dailies import policy, settling, steps
 from dailies.enrich import Enricher
-from dailies.errors import ConfigError, DailiesError, OutOfTime
+from dailies.errors import ConfigError, DailiesError, OutOfTime, Postponed
 from dailies.media.render import Rules
 from dailies.model import Kind, State, StepName, Upload, UploadStatus, Video
 from dailies.steps import Job, Kit, WorkFolder
@@ -41,7 +41,10 @@ def publish(depot: Depot, video: Video) -> None:
 
     def intend(one: Video, host: str) -> str | None:
         assert one.file is not None
-        twin = None if one.duplicate_allowed else library.database.index().sent_twin(one.file.sha256, host, besides=one.id)
+        index = library.database.index()
+        if not one.duplicate_allowed and index.sending_twin(one.file.sha256, host, besides=one.id):
+            raise Postponed(f"{host}: is being sent the same bytes", depot.clock.now())
+        twin = None if one.duplicate_allowed else index.sent_twin(one.file.sha256, host, besides=one.id)
         if twin is None:
             save(one)
         return twin
@@ -78,10 +81,10 @@ def uploads_of(depot: Depot, video: Video) -> dict[str, Upload]:
 
 
 def check_journal(depot: Depot, video: Video) -> None:
-    """The last line of each upload says what the record says, but where a run died in the middle of it."""
+    """The last line of each upload says what the record says, but where a run died in the middle of it, or it only waits."""
     last = {line["host"]: line for line in depot.lines() if line["video_id"] == video.id}
     for name, upload in uploads_of(depot, video).items():
-        if upload.status is not UploadStatus.IN_PROGRESS:
+        if upload.status not in {UploadStatus.IN_PROGRESS, UploadStatus.RATE_LIMITED}:
             assert (last[name]["status"], last[name]["retry_count"]) == (upload.status, upload.retry_count)
             assert (last[name]["upload_id"], last[name]["error_message"]) == (upload.remote_id, upload.error)
 
