@@ -278,7 +278,18 @@ def peer_rclone(place: Place, path: Path, way: Way) -> float:
     if scheme != "s3":
         hidden = subprocess.run([storage.rclone(), "obscure", password], capture_output=True, check=True).stdout.decode().strip()
         rest += [f"--{scheme}-pass", hidden]
-    return timed([storage.rclone(), "--config", "/dev/null", "copyto", str(path), f"{remote}{storage.BUCKET}/peer/film.mp4", *rest])
+    return timed(
+        [
+            storage.rclone(),
+            "--config",
+            "/dev/null",
+            "--ignore-times",
+            "copyto",
+            str(path),
+            f"{remote}{storage.BUCKET}/peer/film.mp4",
+            *rest,
+        ]
+    )
 
 
 PEERS: Final[dict[str, tuple[str, Callable[[Place, Path, Way], float]]]] = {
