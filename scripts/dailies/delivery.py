@@ -10,6 +10,7 @@ from typing import Final
 from dailies import uploads
 from dailies.clock import Clock, Deadline, parse_timestamp, timestamp
 from dailies.config import Settings
+from dailies.database import Index
 from dailies.errors import (
     Category,
     ConfigError,
@@ -33,6 +34,7 @@ from dailies.model import Kind, Upload, UploadStatus, Video
 log = logging.getLogger(__name__)
 
 SESSIONS: Final = "session-"
+_TWIN: Final = timedelta(seconds=10)  # another video's upload of the same bytes may be over by then
 _DIED: Final = "the run ended; the host has nothing of it"
 Files = Mapping[str, tuple[Path, Asset]]  # part to (where it is, what it is); the first one's links are the upload's
 Meter = Callable[[Video, str, Asset, int], None]  # of `asset` of a video this many bytes have left for a host
@@ -80,6 +82,16 @@ def asset_of(video: Video, kind: Kind, suffix: str, sha256: str, size_bytes: int
     duration_s = video.media.duration_s if video.media and kind is Kind.VIDEO else None
     md5 = video.file.md5 if video.file is not None and video.file.sha256 == sha256 else None
     return Asset(video.id, kind, suffix, sha256, size_bytes, duration_s, details_of(video), md5)
+
+
+def twin_of(video: Video, host: str, index: Index, clock: Clock) -> str | None:
+    """Another video whose same MP4 the host has. Raises Postponed where it is being sent there at this moment, or may have been."""
+    if video.file is None:
+        return None
+    other = index.sending_twin(video.file.sha256, host, besides=video.id)
+    if other is not None:
+        raise Postponed(f"{host}: is being sent the same bytes of {other}", clock.now() + _TWIN)
+    return index.sent_twin(video.file.sha256, host, besides=video.id)
 
 
 def deliver(

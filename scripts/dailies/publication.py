@@ -133,11 +133,7 @@ class Publisher:
     def _wait(self, attempt: "_Attempt", ceiling_s: float) -> None:
         wait = self.jitter(ceiling_s)
         attempt.state = attempt.state.model_copy(update={"waits_s": (*attempt.state.waits_s, round(wait, 3))})
-        remaining = min(wait, attempt.deadline.remaining())
-        while remaining > 0:
-            attempt.deadline.check()
-            attempt.deadline.clock.sleep(min(0.1, remaining))
-            remaining -= 0.1
+        attempt.deadline.pause(min(wait, attempt.deadline.remaining()))
 
     def _rescued(self, attempt: "_Attempt", error: DailiesError) -> "PushFailed":
         """What could not be pushed is saved: the next run takes it in."""

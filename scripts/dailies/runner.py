@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from dailies import cleanup, policy
 from dailies.clock import Deadline, show_duration
 from dailies.database import Database
+from dailies.delivery import twin_of
 from dailies.errors import Category, ConfigError, DailiesError, Interrupted, OutOfTime, Postponed, Transient, Waiting
 from dailies.model import State, StepName, StepStatus, Video
 from dailies.progress import Watcher
@@ -24,7 +25,6 @@ log = logging.getLogger(__name__)
 
 _LOOK_S = 0.2  # how late the loop sees a stop
 _PATIENCE = timedelta(minutes=5)  # a run waits this long for a host that wants it to, and idles no longer in all
-_TWIN = timedelta(seconds=10)  # another video's upload of the same bytes may be over by then
 
 
 @dataclass(frozen=True)
@@ -252,13 +252,9 @@ class _Way:
     def _intend(self, video: Video, host: str) -> str | None:
         """Under one lock, as above: of two videos with the same MP4 at once one is sent."""
         with self._runner.sha256_lock:
-            if not video.duplicate_allowed and video.file is not None:
-                index, sha256 = self._runner.database.index(), video.file.sha256
-                other = index.sending_twin(sha256, host, besides=video.id)
-                if other is not None:
-                    until = self._kit.clock.now() + _TWIN
-                    raise Postponed(f"{host}: is being sent the same bytes of {other}", until)
-                if (twin := index.sent_twin(sha256, host, besides=video.id)) is not None:
+            if not video.duplicate_allowed:
+                twin = twin_of(video, host, self._runner.database.index(), self._kit.clock)
+                if twin is not None:
                     return twin
             self._save(video)
             return None

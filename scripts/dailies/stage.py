@@ -4,15 +4,14 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from dailies import cleanup, copying, hosts, pipeline, policy, report, settling, sharing, uploads
 from dailies.claims import Claims
 from dailies.clock import Deadline, timestamp
-from dailies.delivery import ByHand, Dispatch, Files, Intend, Meter, Save, asset_of, deliver
-from dailies.errors import ConfigError, DailiesError, HostRefused, Interrupted, OutOfTime, Postponed, Transient, VideoError
+from dailies.delivery import ByHand, Dispatch, Files, Intend, Meter, Save, asset_of, deliver, twin_of
+from dailies.errors import ConfigError, DailiesError, HostRefused, Interrupted, OutOfTime, Transient, VideoError
 from dailies.hosts import Asset, Receipt
 from dailies.journal import Event
 from dailies.library import Library
@@ -23,7 +22,6 @@ from dailies.steps import WorkFolder
 
 _MB: Final = 1_000_000
 _ID_CHARACTERS: Final = 200  # of a host's id, as a person gives it
-_TWIN: Final = timedelta(seconds=10)  # another video's upload of the same bytes may be over by then
 
 
 @dataclass(frozen=True)
@@ -246,13 +244,9 @@ class _Hand:
     def _intending(self, save: Save) -> Intend:
         def intend(video: Video, host: str) -> str | None:
             with self._lock:
-                if not video.duplicate_allowed and not self._by_hand.is_forced and video.file is not None:
-                    index, sha256 = self._library.database.index(), video.file.sha256
-                    other = index.sending_twin(sha256, host, besides=video.id)
-                    if other is not None:
-                        until = self._library.clock.now() + _TWIN
-                        raise Postponed(f"{host}: is being sent the same bytes of {other}", until)
-                    if (twin := index.sent_twin(sha256, host, besides=video.id)) is not None:
+                if not video.duplicate_allowed and not self._by_hand.is_forced:
+                    twin = twin_of(video, host, self._library.database.index(), self._library.clock)
+                    if twin is not None:
                         return twin
                 save(video)
                 return None

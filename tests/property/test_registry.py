@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dailies import policy, settling, steps
+from dailies.delivery import twin_of
 from dailies.enrich import Enricher
-from dailies.errors import ConfigError, DailiesError, OutOfTime, Postponed
+from dailies.errors import ConfigError, DailiesError, OutOfTime
 from dailies.media.render import Rules
 from dailies.model import Kind, State, StepName, Upload, UploadStatus, Video
 from dailies.steps import Job, Kit, WorkFolder
@@ -40,11 +41,7 @@ def publish(depot: Depot, video: Video) -> None:
     save = library.saver(before)
 
     def intend(one: Video, host: str) -> str | None:
-        assert one.file is not None
-        index = library.database.index()
-        if not one.duplicate_allowed and index.sending_twin(one.file.sha256, host, besides=one.id):
-            raise Postponed(f"{host}: is being sent the same bytes", depot.clock.now())
-        twin = None if one.duplicate_allowed else index.sent_twin(one.file.sha256, host, besides=one.id)
+        twin = None if one.duplicate_allowed else twin_of(one, host, library.database.index(), depot.clock)
         if twin is None:
             save(one)
         return twin
