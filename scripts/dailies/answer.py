@@ -30,6 +30,7 @@ class Answer:
     content: bytes = field(repr=False)
     host: str
     is_of_body: bool = False  # the whole of a file had left before
+    url: str = field(default="", repr=False, compare=False)  # where redirects led
     told: tuple[str, ...] = field(default=(), repr=False, compare=False)  # what it was sent: hidden where it says that again
 
     def json(self) -> Any:

@@ -1,9 +1,12 @@
 """Files that are whole or absent: written beside, synced, then put in place."""
 
 import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".tmp-"
+_SYNCS = 8  # at once: disks do several in the time of one
 
 
 def temporary_beside(path: Path) -> Path:
@@ -28,6 +31,18 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 def write(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Write all of `content` or leave what was there; `mode` before the umask. Raises OSError."""
+    _write(path, content, mode)
+    sync_folder(path.parent)
+
+
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """`write` for many. Raises OSError; each of them is written or as it was then."""
+    with ThreadPoolExecutor(_SYNCS, thread_name_prefix="write") as pool:
+        list(pool.map(_write, contents.keys(), contents.values()))
+        list(pool.map(sync_folder, {path.parent for path in contents}))
+
+
+def _write(path: Path, content: bytes, mode: int = 0o666) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
     try:
@@ -35,6 +50,7 @@ def write(path: Path, content: bytes, *, mode: int = 0o666) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        put_in_place(temporary, path)
-    finally:
+        temporary.replace(path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise

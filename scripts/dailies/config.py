@@ -4,11 +4,11 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dailies.clock import parse_duration
 from dailies.errors import ConfigError
@@ -187,7 +187,75 @@ class Enrich(Section):
     musicbrainz_url: str = Field("https://musicbrainz.org/ws/2", description="address of MusicBrainz")
 
 
+class Site(Section):
+    """How one web site is asked, by its host name."""
+
+    authorization_env: str = Field("", description="environment variable with the `Authorization` header that this site is sent")
+    refresh_url: str = Field(
+        "",
+        description="asked for a fresh link where one has expired: its answer's first line; `{link}`, `{path}`: the old one's",
+    )
+    refresh_command: tuple[str, ...] = Field(
+        (), description="the same by a program: a list, whose program finds the old link in `DAILIES_LINK` and prints the fresh one"
+    )
+
+
+class Sources(Section):
+    allow_private: bool = Field(False, description="true lets links lead to this machine and its network")
+    connections: int = Field(32, ge=1, le=256, description="connections that all fetches of a run have at once")
+    max_size: Size = Field(
+        parse_size("100GB"), description="bytes of one video; a link to more is refused", json_schema_extra={"unit": "size"}
+    )
+    max_duration: Duration = Field(
+        parse_duration("12h"),
+        description="a live playlist is recorded until its end or for this long; other playlists that are longer are refused",
+        json_schema_extra={"unit": "duration"},
+    )
+    max_segments: int = Field(100_000, ge=1, description="a playlist with more segments is refused")
+    max_height: int = Field(0, ge=0, description="of a playlist's variants the best with at most so many lines; 0 = the best")
+    stall: Duration = Field(
+        60.0,
+        description="a connection that brings fewer than 1,000 bytes a second for this long is cut",
+        json_schema_extra={"unit": "duration"},
+    )
+    sites: Mapping[str, Site] = Field({}, description='`[sources.sites."media.example.org"]`: how one site is asked')
+
+
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]
+
+
+class Listing(BaseModel):
+    """One `[listings.NAME]`: new things are looked for there; what it takes to enter a folder is checked by who opens it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    feed: str = Field("", description="link of an RSS, Atom or podcast feed, or of a list as `dailies add --from` takes it")
+    folder: str = Field(
+        "",
+        description="in place of `feed`: files of storage, like `s3://bucket/films/*.mp4`, `webdavs://server/films`, "
+        "`sftp://user@server/films/**/*.mkv`, `gs://bucket/films`, `az://container/films`",
+    )
+    secret_env: str = Field("", description="in place of `feed`: environment variable that holds the link, where that is a secret")
+    limit: int = Field(100, ge=0, description="the newest so many entries are looked at; 0 = all")
+    tags: tuple[str, ...] = Field((), description="tags of what is found there")
+    hosts: tuple[str, ...] = Field((), description="published to these hosts instead of those of `[publish]`")
+    keep_query: bool = Field(False, description="true: links that differ behind the ? are different videos")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "Listing":
+        if sum(map(bool, (self.feed, self.folder, self.secret_env))) != 1:
+            raise ValueError("must have one of feed, folder and secret_env, and no other of them")
+        if not self.folder and self.model_extra:
+            raise ValueError(f"{next(iter(self.model_extra))}: means nothing to a feed; see docs/settings.md")
+        if self.feed and not self.feed.lower().startswith(("https://", "http://")):
+            raise ValueError("feed: must be a link of https or http; a list on this machine is read by `dailies add --from`")
+        return self
+
+    def fields(self) -> Mapping[str, Any]:
+        return self.model_extra or {}
+
+    def secret_names(self) -> frozenset[str]:
+        named = (text for key, text in self.fields().items() if key.endswith("_env") and isinstance(text, str))
+        return frozenset(filter(None, (self.secret_env, *named)))
 
 
 class HostSettings(BaseModel):
@@ -214,9 +282,18 @@ class Settings(Section):
     git: Git = Git()
     actions: Actions = Actions()
     enrich: Enrich = Enrich()
+    sources: Sources = Sources()
+    listings: Mapping[HostName, Listing] = {}
     hosts: Mapping[HostName, HostSettings] = {
         "published": HostSettings.model_validate({"adapter": "storage", "path": "media/published"})
     }
+
+    @field_validator("listings")
+    @classmethod
+    def _leave_the_inbox(cls, listings: Mapping[str, Listing]) -> Mapping[str, Listing]:
+        if "inbox" in listings:
+            raise ValueError("inbox: is the name of the folder in [library]; choose another")
+        return listings
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
@@ -228,12 +305,16 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     if fault["type"] != "extra_forbidden":
         return f"{where}: {name}: {fault['msg'].removeprefix('Value error, ')}"
     for part in path[:-1]:
-        annotation = model.model_fields[part].annotation
-        model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else model
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        inside = (one for one in (annotation, *get_args(annotation)) if isinstance(one, type) and issubclass(one, BaseModel))
+        model = next(inside, model)
     told = [key for key, field in model.model_fields.items() if field.description]
     known = told or list(model.model_fields)
-    nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.0)
-    return f"{where}: {name}: unknown key; the nearest known one is {nearest[0]}"
+    return f"{where}: {name}: unknown key; the nearest known one is {nearest(path[-1], known)}"
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    return difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
 
 
 def parse(text: str, where: str) -> Settings:

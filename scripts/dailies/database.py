@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -215,10 +215,42 @@ class Database:
                 return self._store(video), True
         return self.load(known), False
 
+    def add_all(self, videos: Iterable[Video]) -> list[tuple[Video, bool] | Blocked]:
+        """`add` for many, several times as fast; in their order, one that is blocked as its error."""
+        wanted = [(video.source.identity[:12], video) for video in videos]
+        with self._lock.write():
+            known = self._ids_by_identity()
+            blocked = {path.name.partition(".json.corrupt-")[0][-12:]: _named(path) for path in self._set_aside_before()}
+            fresh = {key: video for key, video in reversed(wanted) if key not in known and key not in blocked}
+            now = timestamp(self._clock.now())
+            stored = {key: video.with_(updated_at=now) for key, video in fresh.items()}
+            self.saves += len(stored)
+            self._write_all(list(stored.values()))
+            contents = {key: self._content(self.path_of(known[key])) for key, _ in wanted if key in known}
+        found: list[tuple[Video, bool] | Blocked] = []
+        told: set[str] = set()
+        for key, _ in wanted:
+            if key in stored:
+                found.append((stored[key], key not in told))
+                told.add(key)
+            else:
+                found.append(self._known(known[key], contents[key]) if key in known else Blocked(_blocked_message(blocked[key])))
+        return found
+
+    def _known(self, video_id: str, content: bytes | None) -> tuple[Video, bool] | Blocked:
+        try:
+            return (self._parsed_or_restored(video_id, content) if content is not None else self.load(video_id)), False
+        except Blocked as error:
+            return error
+
     def ids_by_identity(self) -> dict[str, str]:
         """First 12 digits of a source's identity to the id that ends with them, of all records."""
         with self._lock.read():
-            return {path.stem[-12:]: path.stem for path in self._paths()}
+            return self._ids_by_identity()
+
+    def _ids_by_identity(self) -> dict[str, str]:
+        stems = (name.removesuffix(".json") for shard in self._folders() for name in os.listdir(shard) if name.endswith(".json"))
+        return {stem[-12:]: stem for stem in stems}
 
     def scan(self) -> Iterator[Video]:
         """All records by path, deleted ones too; one that cannot be read is restored, else left to `blocked`.
@@ -282,15 +314,18 @@ class Database:
     def blocked(self) -> list[str]:
         """A line for each record that was set aside and could not be taken back (design, rule 12)."""
         with self._lock.read():
-            aside = {_named(path) for path in self.folder.glob("videos/*/*.json.corrupt-*")}
+            aside = {_named(path) for path in self._set_aside_before()}
             return [_blocked_message(path) for path in sorted(aside) if not path.exists()]
 
     def _shards(self) -> list[Path]:
         with self._lock.read():
-            return sorted(self.folder.glob("videos/*"))
+            return self._folders()
 
-    def _paths(self) -> Iterable[Path]:
-        return sorted(self.folder.glob("videos/*/*.json"))
+    def _set_aside_before(self) -> Iterable[Path]:
+        return (shard / name for shard in self._folders() for name in os.listdir(shard) if ".json.corrupt-" in name)
+
+    def _folders(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("videos/*") if path.is_dir())
 
     def _merge_file(self, path: Path, base: bytes | None, theirs: bytes) -> bool:
         ours = self._content(path)
@@ -333,14 +368,23 @@ class Database:
             self._index.put(video)
         return video
 
+    def _write_all(self, videos: Collection[Video]) -> None:
+        """New ones."""
+        contents = {self.path_of(video.id): to_json(video) for video in videos}
+        try:
+            atomic.write_all(contents)
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+        if self._index is not None:
+            for video in videos:
+                self._index.put(video)
+
     @staticmethod
     def _write(path: Path, video: Video) -> None:
         try:
             atomic.write(path, to_json(video))
         except OSError as error:
-            raise ConfigError(
-                f"{path}: cannot be written: {error.strerror}; free the disk or make database/ writable", Category.DATABASE
-            ) from error
+            raise _unwritable(path, error) from error
 
     def _id_with_identity(self, identity: str) -> str | None:
         shard = self.folder / "videos" / identity[:2]
@@ -402,6 +446,11 @@ class Database:
         with contextlib.suppress(FileNotFoundError):
             path.rename(aside)
         return aside
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    why = f"{path}: cannot be written: {error.strerror}; free the disk or make database/ writable"
+    return ConfigError(why, Category.DATABASE)
 
 
 def _named(aside: Path) -> Path:

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import BaseModel
 
-from dailies import atomic, schedule, summary
+from dailies import atomic, links, schedule, summary
 from dailies.clock import parse_timestamp, timestamp
 from dailies.database import Database, Glance
 from dailies.errors import ConfigError
 from dailies.model import Kind, Preview, State, Timestamp, Upload, Video
-from dailies.report import RunReport, RunStatus, Slot, recent
+from dailies.report import ListingReport, RunReport, RunStatus, Slot, recent
 
 NEWEST: Final = 1000
 _ARCHIVE: Final = "internet_archive"  # the adapter, as uploads name it
@@ -32,7 +32,7 @@ def combined_entry(video: Video) -> dict[str, Any]:
     return {
         "code": video.code,
         "title": video.title,
-        "source_url": video.source.uri if video.source.kind != "file" else None,
+        "source_url": links.public(video.source.uri) if links.is_link(video.source.uri) else None,
         "thumbnail_url": _cover(video),
         "duration": video.media.duration_s if video.media else None,
         "views": metadata.views,
@@ -102,19 +102,40 @@ def rebuild(database: Database, now: datetime, last_run: RunReport | None) -> No
     _write_pages(database.folder, pages)
     newest = _newest_first(video for page in pages.values() for video in page)
     _write(database.folder / "combined_videos.json", [combined_entry(video) for video in newest[:NEWEST]])
-    status = _status(counts, *_last(database.folder, last_run), now)
+    status = _status(counts, _last(database.folder, last_run), now)
     _write(database.folder / "status.json", status)
     _write(database.folder / "badge.json", summary.badge(status))
 
 
-def _last(folder: Path, finished: RunReport | None) -> tuple[Any, Any]:
-    """(the last run, the schedule as it was found last) of the run that ends, those that any machine recorded, and status.json."""
-    known = read_status(folder)
+@dataclass(frozen=True)
+class _Runs:
+    """What status.json says of runs: the last one, the schedule as it was found last, how listing sources stand by then."""
+
+    last: Any
+    slot: Any
+    listings: Mapping[str, Any]
+
+    @classmethod
+    def known(cls, status: Mapping[str, Any]) -> Self:
+        return cls(status.get("last_run"), status.get("schedule"), status.get("listings") or {})
+
+
+def _last(folder: Path, finished: RunReport | None) -> _Runs:
+    """Of the run that ends, those that any machine recorded, and status.json."""
+    known = _Runs.known(read_status(folder))
     reports = [*filter(None, [finished]), *recent(folder.glob("runs/*/*.json"), _LOOKED_AT)]
-    runs = [*map(_run_summary, reports), *filter(None, [known.get("last_run")])]
-    slots = filter(None, [*map(_slot, reports), known.get("schedule")])
+    runs = [*map(_run_summary, reports), *filter(None, [known.last])]
+    slots = filter(None, [*map(_slot, reports), known.slot])
     newest = max(runs, key=lambda run: str(run["finished_at"]), default=None)
-    return newest, max(slots, key=lambda slot: str(slot["started_at"]), default=None)
+    listings = [*(report.model_dump(mode="json")["listings"] for report in reports if report.listings), known.listings]
+    return _Runs(
+        newest, max(slots, key=lambda slot: str(slot["started_at"]), default=None), max(listings, key=_looked_at, default={})
+    )
+
+
+def _looked_at(listings: Mapping[str, Any]) -> str:
+    """When the newest of them was asked."""
+    return max((str(one.get("at") or "") for one in listings.values()), default="")
 
 
 def fresh_status(database: Database, now: datetime) -> dict[str, Any]:
@@ -122,15 +143,14 @@ def fresh_status(database: Database, now: datetime) -> dict[str, Any]:
     counts = _Counts()
     for glance in database.glances():
         counts.take(glance)
-    known = read_status(database.folder)
-    return _status(counts, known.get("last_run"), known.get("schedule"), now)
+    return _status(counts, _Runs.known(read_status(database.folder)), now)
 
 
 def _newest_first(videos: Iterable[Video]) -> list[Video]:
     return sorted(videos, key=lambda video: (video.created_at, video.id), reverse=True)
 
 
-def _status(counts: _Counts, last_run: Any, slot: Any, now: datetime) -> dict[str, Any]:
+def _status(counts: _Counts, runs: _Runs, now: datetime) -> dict[str, Any]:
     return {
         "schema": 1,
         "at": timestamp(now),
@@ -138,8 +158,9 @@ def _status(counts: _Counts, last_run: Any, slot: Any, now: datetime) -> dict[st
         "queue_depth": counts.states[State.QUEUED] + counts.states[State.WORKING],
         "failures_by_category": dict(sorted(counts.failures.items())),
         "next_due_at": min(counts.due, default=None),
-        "schedule": slot and {**slot, "next_due_at": schedule.next_due(slot["cron"], now)},
-        "last_run": last_run,
+        "schedule": runs.slot and {**runs.slot, "next_due_at": schedule.next_due(runs.slot["cron"], now)},
+        "listings": runs.listings,
+        "last_run": runs.last,
     }
 
 
@@ -161,6 +182,7 @@ class _Status(BaseModel):
     failures_by_category: Mapping[str, int]
     schedule: _Schedule | None = None
     last_run: _LastRun | None = None
+    listings: Mapping[str, ListingReport] = {}
 
 
 def read_status(folder: Path) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dailies import atomic
-from dailies.config import Settings
+from dailies.config import Listing, Settings, Site
 from dailies.hosts import HOSTS
 from dailies.model import Video
 from dailies.report import RunReport
 from dailies.sources.inbox import MEDIA_SUFFIXES, UNFINISHED_SUFFIXES
 
 _SCHEMAS: Final[dict[str, type[BaseModel]]] = {"video": Video, "run": RunReport}
+_HEAD: Final = ("| key | default | meaning |", "| --- | --- | --- |")
 
 
 def schemas() -> dict[str, bytes]:
@@ -66,6 +67,8 @@ def settings_toml() -> str:
             lines += [f"# {field.description}", f"# {key} = {_literal(field)}"]
     lines += [
         "",
+        "# Feeds and folders in which new things are looked for are sections [listings.NAME] (docs/sources.md).",
+        "",
         "# A host by the name `published`; add others beside it and name them in [publish] hosts.",
         "# Secrets are never written here: name the environment variable that holds one (docs/settings.md).",
         "[hosts.published]",
@@ -85,8 +88,7 @@ def settings_markdown() -> str:
         "<!-- made from scripts/dailies/config.py by `python -m dailies.generate` -->",
     ]
     for name, model in _sections():
-        lines += ["", f"## `[{name}]`", "", "| key | default | meaning |", "| --- | --- | --- |"]
-        lines += [f"| `{key}` | `{_literal(field)}` | {field.description} |" for key, field in model.model_fields.items()]
+        lines += ["", f"## `[{name}]`", "", *_rows(model)]
     lines += [
         "",
         "## `[hosts.NAME]`",
@@ -96,6 +98,22 @@ def settings_markdown() -> str:
     for name, adapter in HOSTS.items():
         lines += ["", f"### {name}", "", *_adapter_lines(adapter)]
     lines += [
+        "",
+        "## `[listings.NAME]`",
+        "",
+        "A feed or a folder in which every run, and `dailies watch`, looks for new things ([sources.md](sources.md#listings)).",
+        "",
+        *_rows(Listing),
+        "",
+        "What lets one into a folder has the names that it has for the host [storage](#storage): `endpoint`, `region`,",
+        "`access_key_env`, `secret_key_env`, `checksum`, `token_env`, `connection_string_env`, `user_env`, `password_env`,",
+        "`key_file`, `known_hosts`.",
+        "",
+        '## `[sources.sites."HOST"]`',
+        "",
+        "How the web site of this host name is asked ([sources.md](sources.md)).",
+        "",
+        *_rows(Site),
         "",
         "## Environment variables",
         "",
@@ -123,6 +141,12 @@ def settings_markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _rows(model: type[BaseModel]) -> list[str]:
+    """The table of a section."""
+    rows = (f"| `{key}` | `{_literal(field)}` | {field.description} |" for key, field in model.model_fields.items())
+    return [*_HEAD, *rows]
+
+
 def workflow(requirements: str, set_up: str) -> str:
     """`.github/workflows/batch.yml`: how `.venv` is made there is all that differs between libraries."""
     template = Path(__file__).with_name("batch.yml").read_text("utf-8")
@@ -136,7 +160,7 @@ def _adapter_lines(adapter: Any) -> list[str]:
         for key, field in adapter.model_fields.items()
         if field.description
     ]
-    return [doc, "", "| key | default | meaning |", "| --- | --- | --- |", *rows]
+    return [doc, "", *_HEAD, *rows]
 
 
 def generated() -> dict[str, bytes]:

@@ -32,10 +32,11 @@ from dailies.errors import (
     OutOfTime,
     RateLimited,
     Transient,
+    VideoError,
     Waiting,
 )
 from dailies.redact import SHORTEST_SECRET, plain
-from dailies.wire import CONNECT_S, READ_S, Session, Watch
+from dailies.wire import CONNECT_S, READ_S, PrivateAddress, Session, Watch, is_proxied, leads_outside
 
 CALL_S: Final = 60.0  # of any other call
 ANSWER_BYTES: Final = 16_000_000  # of an answer that is kept
@@ -43,6 +44,7 @@ TRIES: Final = 3  # of a call that may be repeated
 REDIRECTS: Final = 5
 _AGENT: Final = f"dailies/{__version__}"
 _KEEPS_METHOD: Final = frozenset({307, 308})
+_WITH_BODY: Final = frozenset({200, 206})
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
 _PORTS: Final = {"http": 80, "https": 443}
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -77,6 +79,16 @@ def _kept(answer: requests.Response) -> bytes:
 
 
 @dataclass(frozen=True)
+class Incoming:
+    """The head of an answer whose body is still to come; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    url: str = field(repr=False)  # where redirects led
+    blocks: Callable[[], Iterator[bytes]] = field(repr=False)  # the body as it was sent, a block as soon as some of it is there
+
+
+@dataclass(frozen=True)
 class _Request:
     """One exchange that is to be made."""
 
@@ -88,8 +100,9 @@ class _Request:
     read_s: float = CALL_S
     take: Callable[[requests.Response], bytes] = field(default=_kept, repr=False)
     told_before: tuple[str, ...] = field(default=(), repr=False)
+    is_plain: bool = False  # one of many GETs for what anybody may see
 
-    def moved(self, answer: Answer, trusts: Callable[[str], bool]) -> "_Request":
+    def moved(self, answer: Answer, trusts: Callable[[str], bool], *, plainly: bool) -> "_Request":
         """To another address, without credentials where that is another origin.
 
         Raises Transient; OutcomeUnknown behind a whole body: it may be in, as where a form leads on to a page that says so.
@@ -99,7 +112,7 @@ class _Request:
         there = _parts(url)
         if there is None or not there.hostname:
             raise answer.trouble(f"{host}: sends this on to what is no address; check the host's address")
-        if not _is_spoken(there) or (there.scheme == "http" and urlsplit(self.url).scheme == "https"):
+        if not _is_spoken(there, plainly=plainly) or (there.scheme == "http" and urlsplit(self.url).scheme == "https"):
             raise answer.trouble(
                 f"{host}: sends this on to {there.hostname} without TLS, which is given nothing; check the host's address"
             )
@@ -131,6 +144,8 @@ class Http:
     throttle: Throttle | None = None
     trusts: Callable[[str], bool] = lambda _host: False
     agent: str = _AGENT
+    is_public_only: bool = False  # no address of this machine or its network is asked
+    speaks_plainly: bool = False  # also http without TLS: for what anybody may see
     draw: Callable[[float], float] = field(default=lambda ceiling: random.uniform(0, ceiling), repr=False)  # noqa: S311 -- no secret
     _local: threading.local = field(default_factory=threading.local, repr=False, init=False)
 
@@ -227,6 +242,31 @@ class Http:
         request = _Request("GET", url, identity, {"params": _encodable(params)}, take=take)
         return self._judged(self._exchange(request, deadline), ())
 
+    def receive(
+        self,
+        url: str,
+        deadline: Deadline,
+        take: Callable[[Incoming], None],
+        *,
+        headers: Mapping[str, str] | None = None,
+        read_s: float = CALL_S,
+    ) -> Answer:
+        """A body of any size, once, handed to `take` where the answer is 200 or 206; every answer is returned, whatever it says.
+
+        Raises Transient, VideoError for an address that must not be asked, ConfigError, and what `take` raises but OSError,
+        which means the connection's. `read_s`: no single wait for more bytes is longer.
+        """
+
+        def handed_over(answer: requests.Response) -> bytes:
+            if answer.status_code not in _WITH_BODY:
+                return _kept(answer)
+            said = {key.lower(): text for key, text in answer.headers.items()}
+            take(Incoming(answer.status_code, said, answer.url, lambda: _blocks(answer, deadline)))
+            return b""
+
+        identity = {"Accept-Encoding": "identity", **(headers or {})}  # the file's own bytes
+        return self._exchange(_Request("GET", url, identity, {}, read_s=read_s, take=handed_over, is_plain=True), deadline)
+
     def _judged(self, answer: Answer, accept: Collection[int]) -> Answer:
         if 200 <= answer.status < 300 or answer.status in accept:
             return answer
@@ -238,7 +278,7 @@ class Http:
             answer = self._once(request, deadline)
             if answer.status not in _MOVED or not answer.headers.get("location"):
                 return answer
-            request = request.moved(answer, self.trusts)
+            request = request.moved(answer, self.trusts, plainly=self.speaks_plainly)
             if request.body is not None:
                 request.body.rewind()
         raise answer.trouble(f"{answer.host}: redirects without end; check its address")
@@ -246,32 +286,35 @@ class Http:
     def _once(self, request: _Request, deadline: Deadline) -> Answer:
         """requests' own errors are dropped, not chained: their text shows the address with the key in it."""
         deadline.check()
-        host = _checked(request)
+        host = _checked(request, plainly=self.speaks_plainly)
+        is_guarded = self.is_public_only and not self._is_proxied(request.url, host)
         session = self._session(request.url)
         options: dict[str, Any] = {key: value for key, value in request.options.items() if value is not None}
         if request.body is not None:
             options["data"] = request.body
         trouble: DailiesError
-        with Watch(deadline) as watch:
+        with Watch(deadline, is_public_only=is_guarded) as watch:
             try:
-                answer = session.request(
-                    request.method,
-                    request.url,
-                    headers={"User-Agent": self.agent, **request.headers},
-                    timeout=(CONNECT_S, min(request.read_s, deadline.remaining() + 1)),  # the watch comes first
-                    allow_redirects=False,
-                    stream=True,
-                    **options,
-                )
+                headers = {"User-Agent": self.agent, **request.headers}
+                timeout = (CONNECT_S, min(request.read_s, deadline.remaining() + 1))  # the watch comes first
+                if request.is_plain:
+                    answer = session.get_plainly(request.url, headers, timeout)
+                else:
+                    answer = session.request(
+                        request.method, request.url, headers=headers, timeout=timeout, allow_redirects=False, stream=True, **options
+                    )
                 with answer:
                     content = request.take(answer)
                     said = {key.lower(): text for key, text in answer.headers.items()}
                     whole = request.body is not None and request.body.is_complete
                     if not watch.was_cut or not _LENGTHS.isdisjoint(said):
-                        return Answer(answer.status_code, said, content, host, is_of_body=whole, told=request.told)
+                        told = request.told if content else ()
+                        return Answer(answer.status_code, said, content, host, is_of_body=whole, url=request.url, told=told)
                     trouble = _lost(request, host, "cut on our side")  # what ends with the connection looks whole then
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
                 trouble = _lost(request, host, _why(error))
+            except PrivateAddress:
+                trouble = _private(host)
             except UnicodeError:
                 trouble = ConfigError(f"{host[:80]}: can be no name of a host; check its address")
         session.close()
@@ -279,6 +322,14 @@ class Http:
         if ended is not None and (isinstance(ended, Interrupted | OutOfTime) or not isinstance(trouble, OutcomeUnknown)):
             raise ended
         raise trouble
+
+    def _is_proxied(self, url: str, host: str) -> bool:
+        """Whether a proxy connects in our place; it is given no address of this machine or its network, as far as we know it."""
+        if is_loopback(url) or not is_proxied(url):
+            return False
+        if not leads_outside(host):
+            raise _private(host)
+        return True
 
     def _session(self, url: str) -> Session:
         """One a thread: sessions are not made for several."""
@@ -288,6 +339,20 @@ class Http:
         session.cookies.clear()
         session.trust_env = not is_loopback(url)  # proxies and certificates of this machine
         return session
+
+
+def _blocks(answer: requests.Response, deadline: Deadline) -> Iterator[bytes]:
+    """Not gathered to whole ones: who counts how fast they come is told of each."""
+    while block := answer.raw.read1(BLOCK_BYTES, decode_content=False):
+        deadline.check()
+        yield block
+
+
+def _private(host: str) -> VideoError:
+    return VideoError(
+        f"{host}: leads to this machine or its network; give a public link, or set [sources] allow_private = true",
+        Category.UNREACHABLE,
+    )
 
 
 def _to_disk(answer: requests.Response, target: Path, deadline: Deadline, size_bytes: int | None) -> None:
@@ -332,17 +397,18 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
-def _is_spoken(parts: SplitResult) -> bool:
-    return parts.hostname is not None and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.geturl())))
+def _is_spoken(parts: SplitResult, *, plainly: bool) -> bool:
+    may_be_plain = parts.scheme == "http" and (plainly or is_loopback(parts.geturl()))
+    return parts.hostname is not None and (parts.scheme == "https" or may_be_plain)
 
 
-def _checked(request: _Request) -> str:
+def _checked(request: _Request, *, plainly: bool) -> str:
     """The name of its host. Raises ConfigError for what must not leave."""
     parts = _parts(request.url)
     if parts is None or not parts.hostname:
         raise ConfigError("the address of a host cannot be read; write it like https://example.org in the settings")
     host = parts.hostname
-    if not _is_spoken(parts):
+    if not _is_spoken(parts, plainly=plainly):
         raise ConfigError(f"{host}: {parts.scheme or 'no scheme'}: only https is spoken, but to this very machine; write https://")
     for name, text in request.headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_TEXT.fullmatch(text):

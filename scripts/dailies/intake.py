@@ -1,16 +1,21 @@
-"""Queueing: from paths that a person names, or that lie in the inbox, to records."""
+"""Queueing: from paths and links that a person names, or that lie in the inbox, to records."""
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
+from dailies import links
 from dailies.clock import Clock, Deadline, timestamp
 from dailies.database import Database
-from dailies.errors import Blocked
+from dailies.errors import Blocked, ConfigError
 from dailies.model import Metadata, Source, Video, file_identity, readable, slug, video_id
 from dailies.sources import inbox, lfs
 from dailies.sources.file import uri_of
+
+_PLAYLISTS: Final = (".m3u8", ".m3u")
+_AT_ONCE: Final = 1000  # records that are stored while others wait for the database
 
 
 @dataclass(frozen=True)
@@ -23,17 +28,43 @@ class Wishes:
     remove_source: bool = False
     allow_duplicate: bool = False
     hosts: tuple[str, ...] = ()
+    keep_query: bool = False  # the query is part of which link it is
+    secret_env: str | None = None  # the variable that holds the link
+    sha256: str | None = None  # of the file that is promised
+    description: str | None = None
+    release_date: str | None = None
+    listing: str | None = None  # it was no person who said this, but the source by this name
+
+
+@dataclass(frozen=True)
+class Item:
+    """One name to queue: a path or a link. `where` stands in front of what is said about it, as the line of a list.
+
+    `source` is given by who has looked at what is there: then nothing is guessed from the name.
+    """
+
+    name: str | Path
+    wishes: Wishes
+    where: str = ""
+    source: Source | None = None
+
+    def told(self, why: str) -> str:
+        return f"{self.where}: {why}" if self.where else why
 
 
 @dataclass(frozen=True)
 class Added:
+    """`is_unheard`: it was known, and what was said of it now is in no record."""
+
     video: Video
     is_new: bool
+    where: str = ""
+    is_unheard: bool = False
 
 
 @dataclass(frozen=True)
 class Intake:
-    """What became of the paths: records, and one line for each that was refused."""
+    """What became of the names: records, and one line for each that was refused."""
 
     added: tuple[Added, ...]
     refused: tuple[str, ...]
@@ -48,64 +79,92 @@ class Desk:
     clock: Clock
     deadline: Deadline
 
-    def take(self, files: Iterable[Path], wishes: Wishes, later: str) -> Intake:
+    def take(self, files: Iterable[Item], later: str) -> Intake:
         """Queue these files. `later`: what a file that is still being written is told."""
         added: list[Added] = []
         refused: list[str] = []
-        candidates: list[tuple[Path, Video]] = []
+        candidates: list[tuple[Item, Video]] = []
         known = self.database.ids_by_identity()
-        for path in files:
+        for item in files:
             self.deadline.check()
+            path = Path(item.name)
             try:
-                video = _video(path, wishes, self.root, self.clock)
+                video = _video(path, item.wishes, self.root, self.clock)
             except OSError as error:
-                refused.append(f"{_shown(path)}: cannot be read: {error.strerror}; make it readable for this user")
+                refused.append(item.told(f"{_shown(path)}: cannot be read: {error.strerror}; make it readable for this user"))
                 continue
             if video.source.identity[:12] not in known:
-                candidates.append((path, video))
+                candidates.append((item, video))
                 continue
             try:
-                added.append(Added(self.database.load(known[video.source.identity[:12]]), is_new=False))
+                added.append(_known(self.database.load(known[video.source.identity[:12]]), item))
             except Blocked as error:
-                refused.append(str(error))
-        unsettled = inbox.unsettled([path for path, _ in candidates], self.clock)
-        refused += [f"{_shown(path)}: {why}; {later}" for path, why in unsettled.items()]
-        for path, video in candidates:
+                refused.append(item.told(str(error)))
+        unsettled = inbox.unsettled([Path(item.name) for item, _ in candidates], self.clock)
+        waiting = [(item, why) for item, _ in candidates if (why := unsettled.get(Path(item.name)))]
+        refused += [item.told(f"{_shown(Path(item.name))}: {why}; {later}") for item, why in waiting]
+        taken = self._take_all([(item, video) for item, video in candidates if Path(item.name) not in unsettled])
+        return Intake((*added, *taken.added), (*refused, *taken.refused))
+
+    def take_links(self, items: Iterable[Item]) -> Intake:
+        """Queue what links lead to, without asking for it."""
+        made: list[tuple[Item, Video]] = []
+        refused: list[str] = []
+        for item in items:
+            try:
+                made.append((item, _linked(item, self.clock)))
+            except ConfigError as error:
+                refused.append(item.told(str(error)))
+        taken = self._take_all(made)
+        return Intake(taken.added, (*refused, *taken.refused))
+
+    def _take_all(self, made: Sequence[tuple[Item, Video]]) -> Intake:
+        added: list[Added] = []
+        refused: list[str] = []
+        for start in range(0, len(made), _AT_ONCE):
             self.deadline.check()
-            if path not in unsettled:
-                try:
-                    added.append(Added(*self.database.add(video)))
-                except Blocked as error:
-                    refused.append(str(error))
+            some = made[start : start + _AT_ONCE]
+            for (item, _), found in zip(some, self.database.add_all(video for _, video in some), strict=True):
+                if isinstance(found, Blocked):
+                    refused.append(item.told(str(found)))
+                else:
+                    added.append(Added(found[0], is_new=True, where=item.where) if found[1] else _known(found[0], item))
         return Intake(tuple(added), tuple(refused))
 
 
-def add(paths: Iterable[Path], wishes: Wishes, desk: Desk) -> Intake:
-    """Queue files, and the media files of folders. What one path is wrong about does not stop the others."""
-    files: list[Path] = []
+def _known(video: Video, item: Item) -> Added:
+    return Added(video, is_new=False, where=item.where, is_unheard=item.wishes != Wishes())
+
+
+def add(names: Iterable[str | Path], wishes: Wishes, desk: Desk) -> Intake:
+    """Queue files, the media files of folders, and links. What one is wrong about does not stop the others."""
+    return add_all([Item(name, wishes) for name in names], desk)
+
+
+def add_all(items: Iterable[Item], desk: Desk) -> Intake:
+    """`add`, each as it is wished for."""
+    webbed: list[Item] = []
+    files: list[Item] = []
     refused: list[str] = []
-    for path in paths:
+    for item in items:
+        if links.is_link(str(item.name)):
+            webbed.append(item)
+            continue
+        path = Path(item.name)
         if os.path.isdir(path):  # unlike Path's own, false and not an error for a name that is too long
             found = inbox.search(path)
-            files += found.media
-            refused += [f"{_shown(left)}: {why}" for left, why in found.left]
+            files += [replace(item, name=one) for one in found.media]
+            refused += [item.told(f"{_shown(left)}: {why}") for left, why in found.left]
         elif lfs.is_pointer(path):
-            refused.append(f"{_shown(path)}: {lfs.REMEDY}")
+            refused.append(item.told(f"{_shown(path)}: {lfs.REMEDY}"))
         elif os.path.isfile(path):
-            files.append(path)
+            files.append(item)
         else:
             what = "is no regular file" if os.path.exists(path) else "no such file or folder"
-            refused.append(f"{_shown(path)}: {what}; check the path")
-    taken = desk.take(files, wishes, "add it again when it is complete")
-    return Intake(taken.added, (*refused, *taken.refused))
-
-
-def scan_inbox(folder: Path, desk: Desk) -> Intake:
-    """Queue what lies in the inbox and is not known yet; an inbox that is not there is empty."""
-    found = inbox.search(folder)
-    fresh = unknown(found.media, desk)
-    taken = desk.take(fresh, Wishes(), "it waits for the next run")
-    return Intake(taken.added, (*(f"{_shown(path)}: {why}" for path, why in found.left), *taken.refused))
+            refused.append(item.told(f"{_shown(path)}: {what}; check the path"))
+    linked = desk.take_links(webbed)
+    taken = desk.take(files, "add it again when it is complete")
+    return Intake((*linked.added, *taken.added), (*refused, *linked.refused, *taken.refused))
 
 
 def _video(path: Path, wishes: Wishes, root: Path, clock: Clock) -> Video:
@@ -113,19 +172,54 @@ def _video(path: Path, wishes: Wishes, root: Path, clock: Clock) -> Video:
     uri = uri_of(path, root)
     identity, size = file_identity(path, uri)
     name = readable(path.name)
-    code = slug(wishes.code or Path(name).stem)
+    source = Source(kind="file", uri=uri, original_name=name, size_bytes=size, identity=identity)
+    source = source.model_copy(update={"remove_after_publish": wishes.remove_source, "expected_sha256": wishes.sha256})
+    return _queued(source, Path(name).stem, wishes, clock)
+
+
+def _linked(item: Item, clock: Clock) -> Video:
+    """A new record for what this leads to; raises ConfigError where it is no link, or where what only files have is wished for."""
+    url, wishes = str(item.name), item.wishes
+    if item.source is not None:
+        return _queued(item.source, links.title_of(url), wishes, clock)
+    scheme = links.parse(url).scheme.lower()
+    if scheme not in links.SCHEMES:
+        raise ConfigError(f"{links.shown(url)}: {scheme}: no source speaks it; give a link of https or http")
+    if wishes.remove_source:
+        raise ConfigError(f"{links.shown(url)}: nothing is deleted on a server; add it without --move")
+    name = links.name_of(url)
+    source = Source(
+        kind="hls" if name.lower().endswith(_PLAYLISTS) else "http",  # a guess: its content decides
+        uri=links.public(url) if wishes.secret_env else links.without_fragment(url),
+        original_name=name,
+        size_bytes=0,
+        identity=links.identity(url, keeps_query=wishes.keep_query),
+        expected_sha256=wishes.sha256,
+        secret_env=wishes.secret_env,
+    )
+    return _queued(source, links.title_of(url), wishes, clock)
+
+
+def _queued(source: Source, title: str, wishes: Wishes, clock: Clock) -> Video:
+    code = slug(wishes.code or title)
     now = timestamp(clock.now())
+    fields = ("title", "tags", "code", "description", "release_date")
+    said = [field for field in fields if getattr(wishes, field)]
+    is_person = wishes.listing is None
     return Video(
-        id=video_id(code, identity),
+        id=video_id(code, source.identity),
         code=code,
-        title=wishes.title or Path(name).stem,
-        source=Source(
-            kind="file", uri=uri, original_name=name, size_bytes=size, identity=identity, remove_after_publish=wishes.remove_source
-        ),
+        title=wishes.title or title,
+        source=source,
         duplicate_allowed=wishes.allow_duplicate,
         hosts=wishes.hosts,
-        metadata=Metadata(tags=wishes.tags),
-        edited_at={key: now for key, said in (("title", wishes.title), ("tags", wishes.tags), ("code", wishes.code)) if said},
+        metadata=Metadata(
+            tags=wishes.tags,
+            description=wishes.description or "",
+            release_date=wishes.release_date,
+            provenance={} if is_person else {field: f"listing:{wishes.listing}" for field in said if field != "code"},
+        ),
+        edited_at=dict.fromkeys(said, now) if is_person else {},
         created_at=now,
         updated_at=now,
     )
@@ -151,6 +245,25 @@ def unknown(paths: Iterable[Path], desk: Desk) -> list[Path]:
     """Those that have no record yet; what cannot be read is among them, so that it is told."""
     known = desk.database.ids_by_identity()
     return [path for path in paths if _identity(path, desk) not in known]
+
+
+def unknown_items(items: Iterable[Item], desk: Desk) -> dict[str | None, list[Item]]:
+    """Those that have no record yet, by the identity that records know; None: of what cannot be read."""
+    known = desk.database.ids_by_identity()
+    found: dict[str | None, list[Item]] = {}
+    for item in items:
+        identity = _identity_of(item, desk)
+        if identity not in known:
+            found.setdefault(identity, []).append(item)
+    return found
+
+
+def _identity_of(item: Item, desk: Desk) -> str | None:
+    if item.source is not None:
+        return item.source.identity[:12]
+    if isinstance(item.name, Path):
+        return _identity(item.name, desk)
+    return links.identity(item.name, keeps_query=item.wishes.keep_query)[:12]
 
 
 def _identity(path: Path, desk: Desk) -> str | None:

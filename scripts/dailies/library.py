@@ -18,10 +18,12 @@ from dailies.hosts import Host
 from dailies.http import Http
 from dailies.intake import Desk
 from dailies.journal import Journal
+from dailies.listings import Listings
 from dailies.model import Kind, Video, readable
 from dailies.publication import Publisher
 from dailies.redact import Redactor, plain, secrets_of
 from dailies.repository import Repository
+from dailies.sources import Ground
 from dailies.space import Space
 
 
@@ -64,6 +66,20 @@ class Library:
     def desk(self, deadline: Deadline) -> Desk:
         """Where this library queues files."""
         return Desk(self.database, self.root, self.clock, deadline)
+
+    @cached_property
+    def sources(self) -> Ground:
+        """What all sources stand on: their connections are counted over all fetches of this process."""
+        return Ground.of(self.settings.sources, self.root, self.clock, config.environment(), self.settings.listings)
+
+    @cached_property
+    def listings(self) -> Listings:
+        """Where this library looks for new things. Raises ConfigError for a host that is not configured."""
+        for section in self.settings.listings.values():
+            for name in section.hosts:
+                self.check_host(name)
+        path = self.work / "listings.json"
+        return Listings(self.inbox, self.settings.listings, self.sources, path, self.clock, self.clean_text)
 
     @cached_property
     def hosts(self) -> Mapping[str, Host]:
@@ -110,10 +126,16 @@ class Library:
         return Publisher(self.repository, self.database, self.journal, self.work, self.clean_text)
 
     def secret_names(self) -> frozenset[str]:
-        """Environment variables that hold secrets of hosts and catalogues."""
+        """Environment variables that hold secrets of hosts, listings, sites and catalogues."""
         enrich = self.settings.enrich
         catalogues = {enrich.tmdb_token_env} if "tmdb" in enrich.catalogues else set()
-        return frozenset(name for section in self.settings.hosts.values() for name in hosts.secret_names(section)) | catalogues
+        sites = {site.authorization_env for site in self.settings.sources.sites.values() if site.authorization_env}
+        return (
+            frozenset(name for section in self.settings.hosts.values() for name in hosts.secret_names(section))
+            | frozenset(name for section in self.settings.listings.values() for name in section.secret_names())
+            | catalogues
+            | sites
+        )
 
     @cached_property
     def redactor(self) -> Redactor:

@@ -74,7 +74,11 @@ class UploadStatus(StrEnum):
 
 
 class Source(Record):
-    """Where the bytes come from. `identity` is what `add` compares, `sha256` is of the source's own bytes."""
+    """Where the bytes come from. `identity` is what `add` compares, `sha256` is of the source's own bytes.
+
+    Of links `size_bytes` is 0 until they are fetched. `secret_env` names the environment variable that holds the link itself;
+    `uri` is what may be shown of it then. `expected_sha256` is what a person or a listing promised.
+    """
 
     kind: str
     uri: str
@@ -82,6 +86,8 @@ class Source(Record):
     size_bytes: int = Field(ge=0)
     identity: Sha256
     sha256: Sha256 | None = None
+    expected_sha256: Sha256 | None = None
+    secret_env: str | None = None
     remove_after_publish: bool = False
 
 

@@ -1,16 +1,17 @@
-"""One run from end to end: recover, scan the inbox, take the queue, report, commit."""
+"""One run from end to end: recover, look at the listing sources, take the queue, report, commit."""
 
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from dailies import actions, atomic, cleanup, config, intake, policy, report, settling, sharing
+from dailies import actions, atomic, cleanup, config, derived, intake, policy, report, settling, sharing, sources
 from dailies.claims import Claims
 from dailies.clock import Deadline, Halt, SystemClock
 from dailies.database import to_json
 from dailies.errors import ConfigError, DailiesError, Exit, Interrupted, NotPublished, OutOfTime, Transient
 from dailies.library import Library
+from dailies.listings import Round
 from dailies.locks import Single, living_owners
 from dailies.media import ffmpeg
 from dailies.media.children import Children
@@ -22,7 +23,7 @@ from dailies.recovery import Recovered, note_run, recover
 from dailies.redact import plain
 from dailies.report import Collector, RunReport, RunStatus, Slot
 from dailies.runner import Runner
-from dailies.sources import fetcher, inbox
+from dailies.sources import inbox
 from dailies.steps import STEPS, Job, Kit, Lanes, WorkFolder, space_needed
 
 COMMIT_RESERVE_S: Final = 180.0
@@ -38,6 +39,7 @@ class Wanted:
     force: bool = False  # also what waits for a later attempt
     slot: Slot | None = None  # of the schedule, where that started the run
     is_demo: bool = False
+    found: Round | None = None  # what the listing sources had a moment ago; else they are asked
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def _kit(library: Library, watcher: Watcher | None = None) -> Kit:
         rules,
         library.dispatch(watcher.uploading if watcher else None),
         library.enricher,
+        library.sources,
     )
 
 
@@ -145,10 +148,7 @@ def _run_alone(
         log.info("recovered: %s", recover_library(library))
         note_run(library.work, collector.run_id)
         is_shared = claims is not None and library.publisher.refresh(deadline)
-        taken = intake.scan_inbox(library.inbox, library.desk(deadline))
-        for refused in taken.refused:
-            log.warning("inbox: %s", refused)
-            collector.problem(f"inbox: {refused}")
+        _take_in(library, wanted, collector, deadline)
         troubles = settling.settle(library, kit.dispatch, deadline)
         with kit.rules.children:
             _work(library, wanted, _runner(library, kit, watcher, collector), claims, deadline, is_shared=is_shared)
@@ -166,6 +166,17 @@ def _run_alone(
         if claims:
             claims.release()
     return _close(library, wanted, collector, stop, error)
+
+
+def _take_in(library: Library, wanted: Wanted, collector: Collector, deadline: Deadline) -> None:
+    """Queue what the inbox and the other listing sources have that is new; trouble with one of them is only told."""
+    recorded = derived.read_status(library.database.folder).get("listings", {})
+    found = wanted.found or library.listings.ask(recorded, deadline, is_forced=wanted.force)
+    taken = library.listings.take(found, library.desk(deadline))
+    collector.listed(taken.reports)
+    for problem in taken.problems:
+        log.warning("%s", problem)
+        collector.problem(problem)
 
 
 def _work(library: Library, wanted: Wanted, runner: Runner, claims: Claims | None, deadline: Deadline, *, is_shared: bool) -> None:
@@ -190,11 +201,17 @@ def _work(library: Library, wanted: Wanted, runner: Runner, claims: Claims | Non
         checkpoints.wait()
 
 
+def has_work(library: Library) -> bool:
+    """Whether a run that starts now would take a video."""
+    now, room = library.clock.now(), library.space.available()
+    return any(policy.is_takeable(video, now) and _may_begin(library, video, room) for video in library.database.videos())
+
+
 def _may_begin(library: Library, video: Video, room: int) -> bool:
     """A video that will only wait is not claimed, which would change its record in every run. `room` in bytes."""
-    has_room = space_needed(video) <= room
+    has_room = space_needed(video.source.size_bytes) <= room
     has_time = policy.may_start(video, library.settings.run.time_limit, library.settings)
-    return has_room and has_time and fetcher(video.source.kind, library.root).is_here(video.source)
+    return has_room and has_time and sources.is_here(video.source, library.sources)
 
 
 def end_living_run(library: Library) -> str:

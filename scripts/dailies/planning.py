@@ -5,7 +5,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from dailies import config, derived, github, intake, pipeline, policy, schedule
+from dailies import config, derived, github, intake, pipeline, policy, schedule, sources
 from dailies.clock import Deadline, parse_timestamp
 from dailies.config import Section
 from dailies.errors import ConfigError, NotPublished
@@ -14,7 +14,7 @@ from dailies.library import Library
 from dailies.model import Video, uri_to_path
 from dailies.progress import log
 from dailies.report import Slot
-from dailies.sources import fetcher, inbox, lfs
+from dailies.sources import inbox, lfs
 
 LIMIT_S: Final = 120.0
 
@@ -94,6 +94,7 @@ def _facts(library: Library, deadline: Deadline, *, is_forced: bool) -> schedule
         waiting=len(waiting),
         next_attempt_at=min(filter(None, waiting), default=None),
         inbox=len(intake.unknown(found.media, library.desk(deadline))) + _elsewhere(library, found),
+        listings=library.listings.due(derived.read_status(library.database.folder).get("listings", {})),
         rescues=_rescues(library, deadline),
         is_forced=is_forced,
         lacks_heartbeat=library.settings.actions.keepalive and _is_silent(library, now),
@@ -101,9 +102,11 @@ def _facts(library: Library, deadline: Deadline, *, is_forced: bool) -> schedule
 
 
 def _is_reachable(library: Library, video: Video) -> bool:
-    """Here, or in Git LFS, which the job that only plans need not fetch."""
+    """Here, or in Git LFS, which the job that only plans need not fetch; it needs no secrets of sources either."""
     source = video.source
-    return fetcher(source.kind, library.root).is_here(source) or lfs.is_pointer(library.root / uri_to_path(source.uri))
+    if source.secret_env is not None or source.kind == "storage":
+        return True
+    return sources.is_here(source, library.sources) or lfs.is_pointer(library.root / uri_to_path(source.uri))
 
 
 def _elsewhere(library: Library, found: inbox.Found) -> int:

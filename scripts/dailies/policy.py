@@ -1,5 +1,6 @@
 """What becomes of a video after each kind of event; pure: the rules of retries, interruptions and waiting."""
 
+import math
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
@@ -54,8 +55,10 @@ def may_start(video: Video, remaining_s: float, settings: Settings) -> bool:
     return remaining_s >= max(settings.run.min_remaining, estimate_s(video))
 
 
-def step_limit_s(video: Video, settings: Settings) -> float:
-    """Seconds after which a step of this video is stuck."""
+def step_limit_s(video: Video, step: StepName, settings: Settings) -> float:
+    """Seconds after which a step of this video is stuck; a link is fetched as long as something comes."""
+    if step is StepName.FETCH and video.source.kind != "file":
+        return math.inf
     duration_s = video.media.duration_s if video.media else video.source.size_bytes / MEDIA_BYTES_PER_S
     return settings.run.step_timeout + STEP_FACTOR * duration_s
 

@@ -26,26 +26,29 @@ class Watcher(Protocol):
 
     def uploading(self, video: Video, host: str, asset: Asset, sent: int) -> None: ...
 
+    def fetching(self, video: Video, got: int, of: int | None) -> None: ...
+
 
 class Pace:
-    """Of lines about an upload: one at its end, before that each 5 s or 10 %, whichever comes later than a second."""
+    """Of lines about a transfer: one at its end, before that each 5 s or 10 %, whichever comes later than a second."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._told: dict[tuple[str, str], tuple[float, int]] = {}
         self._lock = threading.Lock()
 
-    def is_due(self, host: str, asset: Asset, sent: int) -> bool:
-        now, key = self._clock.monotonic(), (host, asset.name)
+    def is_due(self, key: tuple[str, str], done: int, of: int | None) -> bool:
+        """`of` is None where nobody knows how much will come."""
+        now = self._clock.monotonic()
         with self._lock:
             at, before = self._told.setdefault(key, (now, 0))
-            if sent >= asset.size_bytes:
+            if of is not None and done >= of:
                 del self._told[key]
-                return asset.size_bytes >= _WORTH_BYTES
-            is_step = now - at >= _STEP_S and (sent - before) * 10 >= asset.size_bytes
+                return of >= _WORTH_BYTES
+            is_step = of is not None and now - at >= _STEP_S and (done - before) * 10 >= of
             if not is_step and now - at < _PAUSE_S:
                 return False
-            self._told[key] = (now, sent)
+            self._told[key] = (now, done)
             return True
 
 
@@ -68,6 +71,11 @@ class LogWatcher:
         log.info("video=%s state=%s", video.id, video.state)
 
     def uploading(self, video: Video, host: str, asset: Asset, sent: int) -> None:
-        if self._pace.is_due(host, asset, sent):
+        if self._pace.is_due((host, asset.name), sent, asset.size_bytes):
             share = 100 * sent // max(1, asset.size_bytes)
             log.info("video=%s host=%s file=%s sent=%d%% of %.1f MB", video.id, host, asset.name, share, asset.size_bytes / 1e6)
+
+    def fetching(self, video: Video, got: int, of: int | None) -> None:
+        if self._pace.is_due(("", video.id), got, of):
+            share = "" if of is None else f"{100 * got // max(1, of)}% of {of / 1e6:.1f} MB, "
+            log.info("video=%s step=fetch got=%s%.1f MB", video.id, share, got / 1e6)

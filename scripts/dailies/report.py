@@ -62,6 +62,19 @@ class Slot(Record):
     missed: int
 
 
+class ListingReport(Record):
+    """How it stands with a source of listings (docs/sources.md, "Patience"): `failures` in a row, entries `found` when it was last
+    read, and how many of them were queued then (`added`); `at`: when it was last asked."""
+
+    failures: int = 0
+    next_try_at: Timestamp | None = None
+    last_success_at: Timestamp | None = None
+    error: str | None = None
+    found: int = 0
+    added: int = 0
+    at: Timestamp | None = None
+
+
 class PushState(Record):
     """How a push went, for the run report."""
 
@@ -92,6 +105,7 @@ class RunReport(Record):
     problems: tuple[str, ...] = ()
     push: PushState | None = None
     slot: Slot | None = None  # of a scheduled run
+    listings: Mapping[str, ListingReport] = {}  # by name; the inbox is one of them
 
 
 def new_run_id(now: datetime) -> str:
@@ -120,6 +134,7 @@ class Collector:
         self._skipped = 0
         self._problems: list[str] = []
         self._has_trouble = False
+        self._listings: Mapping[str, ListingReport] = {}
         self.has_begun = False
 
     def begin(self) -> None:
@@ -171,6 +186,12 @@ class Collector:
             self._has_trouble = self._has_trouble or is_failure
             self._problems.append(self._clean(text))
 
+    def listed(self, listings: Mapping[str, ListingReport]) -> None:
+        """How it stands with all sources of listings by now."""
+        self._listings = {
+            name: one.model_copy(update={"error": self._clean(one.error) if one.error else None}) for name, one in listings.items()
+        }
+
     @property
     def has_failures(self) -> bool:
         """A failed video, or one that a failure put back: never "completed" then."""
@@ -206,6 +227,7 @@ class Collector:
             put_back=self._put_back,
             problems=tuple(self._problems),
             slot=self._slot,
+            listings=self._listings,
         )
 
     def _video(self, video: Video) -> VideoReport:

@@ -112,7 +112,7 @@ class Runner:
         way = _Way(self, video, WorkFolder(self.kit.work / video.id))
         self.collector.started_video(video)
         try:
-            with self.space.reserved(video.id, space_needed(video), way.folder.path):
+            with self.space.reserved(video.id, space_needed(video.source.size_bytes), way.folder.path):
                 way.folder.make()
                 try:
                     way.go(deadline)
@@ -137,7 +137,17 @@ class _Way:
         self._step: StepName | None = None
 
     def go(self, deadline: Deadline) -> None:
-        job = Job(self._kit, self.folder, deadline, self._save, self._original_of, self._similar_to, self._intend)
+        job = Job(
+            self._kit,
+            self.folder,
+            deadline,
+            self._save,
+            self._original_of,
+            self._similar_to,
+            self._intend,
+            self._reserve,
+            lambda got, of: self._runner.watcher.fetching(self._video, got, of),
+        )
         for step in STEPS:
             deadline.check()
             if step.is_needed(self._video, job):
@@ -164,7 +174,7 @@ class _Way:
         mark_step(self.folder, step.name)
         runner.watcher.step_started(self._video, step.name)
         began = clock.monotonic()
-        job.deadline = deadline.within(policy.step_limit_s(self._video, self._kit.settings), lambda: self._timeout(step))
+        job.deadline = deadline.within(policy.step_limit_s(self._video, step.name, self._kit.settings), lambda: self._timeout(step))
         try:
             video = step.act(self._video, job)
         except DailiesError as error:
@@ -187,7 +197,7 @@ class _Way:
                 self.folder.make()
 
     def _timeout(self, step: Step) -> Transient:
-        limit = policy.step_limit_s(self._video, self._kit.settings)
+        limit = policy.step_limit_s(self._video, step.name, self._kit.settings)
         return Transient(
             f"{self._video.code}: {step.name} took longer than {limit:.0f} s; raise [run] step_timeout if it may", Category.TIMEOUT
         )
@@ -229,6 +239,10 @@ class _Way:
                 empty.rmdir()
         if self._postponed is not None:  # last: from here on another thread may take it
             self._runner.postponed[self._video.id] = (self._postponed, self._video)
+
+    def _reserve(self, size_bytes: int) -> None:
+        """In place of what was promised while the size of the source was not known."""
+        self._runner.space.reserve(self._video.id, space_needed(size_bytes), self.folder.path)
 
     def _save(self, video: Video) -> Video:
         """What others changed meanwhile is in `_video`; a step that goes on without it has not undone it."""

@@ -60,11 +60,13 @@ class Facts:
     is_forced: bool = False
     lacks_heartbeat: bool = False
     absent: int = 0  # their files are not on this machine
+    listings: int = 0  # sources that are to be asked for new things
 
 
 def decide(facts: Facts) -> tuple[bool, str]:
     """(whether a run is worth starting, why)."""
-    work = {"queued": facts.due, "in the inbox": facts.inbox, "rescued pushes to take in": facts.rescues}
+    work = {"queued": facts.due, "in the inbox": facts.inbox, "listings to look at": facts.listings}
+    work["rescued pushes to take in"] = facts.rescues
     found = ", ".join(f"{count} {what}" for what, count in work.items() if count)
     if found:
         return True, found

@@ -182,7 +182,7 @@ def _checked(library: Library, dispatch: Dispatch, video: Video, name: str, kind
         video = save(video.with_upload(name, kind, uploads.settled(upload)))
         log.info("video=%s host=%s %s is settled", video.id, name, kind)
         if video.state is State.DONE and kind is Kind.VIDEO:
-            remove_source(video, library.root, library.settings)
+            remove_source(video, library.sources, library.settings)
         return video
     if standing.state is Stands.PROCESSING and age > _STUCK_AFTER:
         return _noted(library, video, f"{name}: works on the {kind} since {upload.at}; look at the host")

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from dailies import atomic, cleanup, copying, delivery, uploads
+from dailies import atomic, cleanup, copying, delivery, sources, uploads
 from dailies.clock import Clock, Deadline
 from dailies.config import Settings
 from dailies.delivery import Dispatch, Files, Twin, asset_of
@@ -25,7 +25,6 @@ from dailies.media.analysis import STEADY, Analysis
 from dailies.media.probe import Probe
 from dailies.media.recipes import Look
 from dailies.model import Clip, Kind, MediaFile, Preview, State, StepName, StepStatus, Video
-from dailies.sources import fetcher
 
 Lane = Literal["media", "transfer"]
 _SPACE_FACTOR: Final = 3.2  # the copy, the MP4 and what a folder host on the same disk takes of it, a tenth spare
@@ -102,6 +101,7 @@ class Kit:
     rules: render.Rules
     dispatch: Dispatch
     enricher: Enricher
+    sources: sources.Ground
 
 
 @dataclass
@@ -117,6 +117,8 @@ class Job:
     original_of: Callable[[Video], str | None]
     similar_to: Callable[[Video], str | None]
     intend: delivery.Intend
+    reserve: Callable[[int], None] = lambda _size_bytes: None
+    fetching: Callable[[int, int | None], None] = lambda _got, _of: None
     probes: dict[Path, Probe] = field(default_factory=dict)  # of this run only; the record holds the summary
     trusted: dict[Path, bool] = field(default_factory=dict)  # kept files of an earlier run are read once before they are used
 
@@ -154,9 +156,9 @@ class Step:
     is_optional: bool = False
 
 
-def space_needed(video: Video) -> int:
-    """Bytes that a video's work folder and its published copy may take."""
-    return int(video.source.size_bytes * _SPACE_FACTOR) + _SPACE_EXTRA_BYTES
+def space_needed(size_bytes: int) -> int:
+    """Bytes that the work folder and the published copy of a source of this size may take."""
+    return int(size_bytes * _SPACE_FACTOR) + _SPACE_EXTRA_BYTES
 
 
 def _has_failed(video: Video, step: StepName) -> bool:
@@ -233,16 +235,20 @@ def needs_fetch(video: Video, job: Job) -> bool:
 
 
 def fetch(video: Video, job: Job) -> Video:
-    temporary = job.folder.tmp / "source"
-    fetcher(video.source.kind, job.kit.root).fetch(video.source, temporary, job.deadline)
-    temporary.replace(job.folder.source)
-    return video
+    """The record says what became of the link; a source that was whole when its run died is not fetched again."""
+    place = sources.Place(job.folder.source, job.folder.kept, job.folder.tmp, job.reserve, job.fetching)
+    fetched = sources.fetch(video.source, job.kit.sources, place, job.deadline)
+    for warning in fetched.warnings:
+        video = video.with_warning(warning)
+    is_link = fetched.source.kind != "file"  # it may bring other bytes than the last time: they are looked at anew
+    return video.with_(source=fetched.source, media=None if is_link else video.media)
 
 
 def inspect(video: Video, job: Job) -> Video:
     """sha256 in one pass, the probe, and whether another video has these bytes already."""
     path = job.folder.source
     digest = copying.sha256(path, job.deadline)
+    _check_bytes(video, digest)
     video = video.with_(source=video.source.model_copy(update={"sha256": digest}))
     source = job.probe(video, path)
     for warning in render.check_source(video.source.original_name, source, job.kit.rules):
@@ -252,6 +258,15 @@ def inspect(video: Video, job: Job) -> Video:
     if original is not None:
         return video.with_(state=State.DUPLICATE, duplicate_of=original)
     return video
+
+
+def _check_bytes(video: Video, digest: str) -> None:
+    """A link may lead elsewhere by now: what is published stays what it is. Raises VideoError."""
+    name, source = video.source.original_name, video.source
+    if source.kind == "file" and source.expected_sha256 not in {None, digest}:  # of a link it was checked as it came
+        raise VideoError(f"{name}: its sha256 is not what was promised; get the file again and add that", Category.CHANGED)
+    if video.is_published() and source.sha256 not in {None, digest}:
+        raise VideoError(f"{name}: has changed since it was published; add the new one by another link or name", Category.CHANGED)
 
 
 def convert(video: Video, job: Job) -> Video:
@@ -443,17 +458,17 @@ def enrich(video: Video, job: Job) -> Video:
 def clean(video: Video, job: Job) -> Video:
     """The very end: the source, where the person wants that and a host has it for certain; then the work folder."""
     try:
-        remove_source(video, job.kit.root, job.kit.settings)
+        remove_source(video, job.kit.sources, job.kit.settings)
     finally:
         cleanup.drop_folder(job.folder.path)
     return video
 
 
-def remove_source(video: Video, root: Path, settings: Settings) -> None:
+def remove_source(video: Video, ground: sources.Ground, settings: Settings) -> None:
     """Where the person wants that. A host that works on it still may yet refuse it."""
     wanted = video.source.remove_after_publish or settings.library.remove_source == "after_publish"
     if wanted and video.is_settled_anywhere():
-        fetcher(video.source.kind, root).remove(video.source)
+        sources.fetcher(video.source, ground).remove(video.source)
 
 
 STEPS: Final = (

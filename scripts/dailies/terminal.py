@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from dailies import actions
+from dailies import actions, links
 from dailies.clock import show_duration
 from dailies.hosts import Asset
 from dailies.model import StepName, Video
@@ -98,7 +99,8 @@ class BarWatcher(LogWatcher):
         super().__init__()
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
-        self._uploads: dict[tuple[str, str], TaskID] = {}
+        self._transfers: dict[tuple[str, str], TaskID] = {}
+        self._lock = threading.Lock()  # the parts of one fetch come from several threads
 
     def step_started(self, video: Video, step: StepName) -> None:
         if video.id not in self._tasks:
@@ -118,13 +120,19 @@ class BarWatcher(LogWatcher):
 
     def uploading(self, video: Video, host: str, asset: Asset, sent: int) -> None:  # noqa: ARG002 -- its id is in the name
         """A bar of its own in MB below its video's."""
-        key, megabytes = (host, asset.name), asset.size_bytes / 1e6
-        if key not in self._uploads:
-            name = f"  to {host}: {asset.name}"[:48]
-            self._uploads[key] = self._progress.add_task(name, total=round(megabytes, 1))
-        self._progress.update(self._uploads[key], completed=round(sent / 1e6, 1))
-        if sent >= asset.size_bytes:
-            self._progress.remove_task(self._uploads.pop(key))
+        self._moved((host, asset.name), f"  to {host}: {asset.name}", sent, asset.size_bytes)
+
+    def fetching(self, video: Video, got: int, of: int | None) -> None:
+        self._moved(("", video.id), f"  fetch: {video.code}", got, of)
+
+    def _moved(self, key: tuple[str, str], name: str, done: int, of: int | None) -> None:
+        with self._lock:
+            if key not in self._transfers:
+                self._transfers[key] = self._progress.add_task(name[:48], total=None)
+            total = None if of is None else round(of / 1e6, 1)
+            self._progress.update(self._transfers[key], completed=round(done / 1e6, 1), total=total)
+            if of is not None and done >= of:
+                self._progress.remove_task(self._transfers.pop(key))
 
 
 def bars() -> Progress:
@@ -148,7 +156,7 @@ def lines_of(video: Video) -> list[tuple[str, object]]:
     """A record for people: (name, value) of what is known."""
     media, error, preview = video.media, video.last_error, video.preview
     known: list[tuple[str, object]] = [("id", video.id), ("code", video.code), ("title", video.title), ("state", video.state.value)]
-    known.append(("source", video.source.uri))
+    known.append(("source", links.shown(video.source.uri) if links.is_link(video.source.uri) else video.source.uri))
     if media is not None:
         codecs = " + ".join(filter(None, (media.video_codec, media.audio_codec)))
         known.append(("media", f"{show_duration(media.duration_s)}, {media.resolution}, {media.fps:g} fps, {codecs}"))

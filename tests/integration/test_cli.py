@@ -247,7 +247,7 @@ def test_run_json_is_the_report_of_the_issue_and_alone_on_stdout(shelf: Shelf, d
     report = done.json()
     (video,) = report["videos"]
     assert done.code == 0
-    assert set(report) - {"schema_version", "problems", "put_back", "push", "slot"} == REPORT
+    assert set(report) - {"schema_version", "problems", "put_back", "push", "slot", "listings"} == REPORT
     assert (report["status"], report["time_limit_s"], report["mean_recovery_s"]) == ("completed", 315 * 60, None)
     assert report["summary"] == {
         "done": 1, "failed": 0, "duplicate": 0, "skipped": 0, "remaining": 0, "bytes_in": path.stat().st_size

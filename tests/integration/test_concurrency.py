@@ -157,6 +157,8 @@ class Converted:
 
     def uploading(self, video: Video, host: str, asset: Asset, sent: int) -> None: ...
 
+    def fetching(self, video: Video, got: int, of: int | None) -> None: ...
+
 
 class SlowHost(BaseModel):
     """Does not answer the first upload before another video has been converted or analysed."""

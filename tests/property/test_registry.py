@@ -47,7 +47,7 @@ def publish(depot: Depot, video: Video) -> None:
         return twin
 
     rules, enricher = cast("Rules", None), cast("Enricher", None)
-    kit = Kit(depot.root, library.work, library.settings, library.hosts, depot.clock, rules, dispatch, enricher)
+    kit = Kit(depot.root, library.work, library.settings, library.hosts, depot.clock, rules, dispatch, enricher, library.sources)
     job = Job(kit, WorkFolder(library.work / video.id), deadline, save, lambda _: None, lambda _: None, intend)
     try:
         after = steps.publish(before, job) if steps.needs_publishing(before, kit) else before

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dailies import atomic, cleanup, pipeline, policy
+from dailies import atomic, cleanup, pipeline, policy, sources
 from dailies.clock import Deadline, parse_timestamp, timestamp
 from dailies.config import Publish, Run, Settings
 from dailies.database import Database, parse_video, to_json
@@ -142,7 +142,8 @@ class _Stage:
         dispatch = Dispatch(hosts, gates, Journal(self.root, self.work), self.settings, self.work, self.clock, str)
         enricher = Enricher(self.settings.enrich, self.root, self.work, Http(self.clock), self.clock, {})
         rules = Rules(self.work, 1, children)
-        return Kit(self.root, self.work, self.settings, hosts, self.clock, rules, dispatch, enricher)
+        ground = sources.Ground.of(self.settings.sources, self.root, self.clock, {})
+        return Kit(self.root, self.work, self.settings, hosts, self.clock, rules, dispatch, enricher, ground)
 
     def left_behind(self) -> list[str]:
         """Whatever no end may leave: temporary files, `tmp/`, marks of steps, reservations."""

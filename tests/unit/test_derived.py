@@ -173,7 +173,16 @@ def test_status_counts_states_failures_and_what_is_due_next(database: Database, 
     assert status["videos"] == {"queued": 3, "working": 1, "done": 1, "failed": 3, "duplicate": 0, "unavailable": 0}
     assert (status["queue_depth"], status["next_due_at"], status["at"]) == (4, "2026-01-02T04:00:00Z", "2026-01-02T03:04:05Z")
     assert status["failures_by_category"] == {"damaged": 2, "empty": 1}
-    assert set(status) == {"schema", "at", "videos", "queue_depth", "failures_by_category", "next_due_at", "schedule", "last_run"}
+    assert set(status) == {
+        "schema",
+        "at",
+        "videos",
+        "queue_depth",
+        "failures_by_category",
+        "next_due_at",
+        "schedule",
+        "last_run",
+    } | {"listings"}
 
 
 def report(run_id: str) -> RunReport:

@@ -8,11 +8,11 @@ from typing import Final
 
 import typer
 
-from dailies.cli import enrich, export, media, records, uploads, work
+from dailies.cli import add, enrich, export, media, records, uploads, watch, work
 from dailies.cli.app import app, complain
 from dailies.errors import ConfigError, DailiesError, Exit, Interrupted, NotPublished
 
-__all__ = ["app", "enrich", "export", "main", "media", "records", "uploads", "work"]
+__all__ = ["add", "app", "enrich", "export", "main", "media", "records", "uploads", "watch", "work"]
 
 _GLOBAL_FLAGS: Final = frozenset({"--quiet", "-q", "--verbose", "-v"})
 

@@ -1,4 +1,4 @@
-"""Commands that read and write the records: init, add, status, show, list, retry, edit, remove."""
+"""Commands that read and write the records: init, status, show, list, retry, edit, remove."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,55 +33,6 @@ def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folde
 
 
 @app.command()
-def add(
-    paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH…", readable=False, help="Files; a folder means the media files in it.")
-    ],
-    title: Annotated[str | None, typer.Option(help="Title; else the file's name.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="A tag; may be given several times.")] = None,
-    code: Annotated[str | None, typer.Option(help="Short name, part of the id; else the file's name.")] = None,
-    move: Annotated[
-        bool, typer.Option("--move", help="Delete the file at the very end, once a host has confirmed the upload.")
-    ] = False,
-    allow_duplicate: Annotated[
-        bool, typer.Option("--allow-duplicate", help="Publish it even if another video has the same bytes.")
-    ] = False,
-    host: Annotated[list[str] | None, typer.Option(help="Publish to this host instead; may be given several times.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Queue files. Prints one id a line; the same file twice is one video."""
-    from dailies import intake
-    from dailies.clock import Deadline
-
-    library = open_library()
-    for name in host or ():
-        library.check_host(name)
-    wishes = intake.Wishes(
-        title=title,
-        tags=tuple(tag or ()),
-        code=code,
-        remove_source=move,
-        allow_duplicate=allow_duplicate,
-        hosts=tuple(dict.fromkeys(host or ())),
-    )
-    taken = intake.add(paths, wishes, library.desk(Deadline.after(library.clock, library.settings.run.time_limit)))
-    if as_json:
-        print_json(
-            [{"id": one.video.id, "code": one.video.code, "state": one.video.state, "new": one.is_new} for one in taken.added]
-        )
-    else:
-        for one in taken.added:
-            typer.echo(one.video.id)
-            if not one.is_new:
-                unheard = "; the options given were not applied" if wishes != intake.Wishes() else ""
-                known = f"is in the library already, {one.video.state}: {one.video.id}{unheard}"
-                complain(f"{one.video.source.original_name}: {known}")
-    for refused in taken.refused:
-        complain(refused)
-    raise typer.Exit(Exit.USAGE if taken.refused else Exit.DONE)
-
-
-@app.command()
 def status(as_json: Json = False) -> None:
     """The queue, the last run, failures by reason."""
     from dailies import derived
@@ -102,6 +53,9 @@ def _show_status(content: Any) -> None:
     rows += [(f"failed: {category}", count) for category, count in content["failures_by_category"].items()]
     if content["next_due_at"]:
         rows.append(("next attempt due", content["next_due_at"]))
+    for name, listing in content["listings"].items():
+        if listing.get("failures"):
+            rows.append((f"listing {name}", f"failed {listing['failures']} times: {listing.get('error')}"))
     last = content["last_run"]
     if last:
         rows.append(("last run", f"{last['status']}, {last['finished_at']}"))

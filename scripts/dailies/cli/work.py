@@ -41,15 +41,15 @@ def run(
     with stoppable() as stop:  # from the first moment, as importing starts programs too, to the last word
         from dailies import config, pipeline, planning
 
-        names = _names(hosts)
+        names = names_of(hosts)
         try:
             plan = planning.parse(text) if (text := config.environment().get(_PLAN)) else None
-            changes = {"time_limit": _seconds(time_limit), "min_remaining": _seconds(min_remaining), "jobs": jobs}
+            changes = {"time_limit": seconds(time_limit), "min_remaining": seconds(min_remaining), "jobs": jobs}
             if plan is not None:  # what is said here goes before what was planned elsewhere
                 changes["time_limit"] = plan.time_limit_s if changes["time_limit"] is None else changes["time_limit"]
                 limit, names = plan.limit if limit is None else limit, names or plan.hosts
                 force, dry_run = force or plan.force, dry_run or plan.dry_run
-            library = open_library(lambda opened: _with_settings(opened, changes, names))
+            library = open_library(lambda opened: with_settings(opened, changes, names))
             wanted = pipeline.Wanted(limit, commit=not no_commit, force=force, slot=plan.slot() if plan else None)
             if dry_run:
                 _show_dry_run(library, wanted, as_json=as_json)
@@ -63,7 +63,7 @@ def run(
         if as_json:
             print_json(result.report.model_dump(mode="json"))
         else:
-            _show_result(result)
+            show_result(result)
         if result.error:
             complain(result.error, is_fatal=True)
         raise typer.Exit(result.code)
@@ -82,8 +82,8 @@ def plan(
     """Should a run start now, with what, and how late is it? Its inputs can come from the environment."""
     from dailies import actions, planning
 
-    changes = {"time_limit": _seconds(time_limit)}
-    library = open_library(lambda opened: _with_settings(opened, changes, _names(hosts)))
+    changes = {"time_limit": seconds(time_limit)}
+    library = open_library(lambda opened: with_settings(opened, changes, names_of(hosts)))
     made = planning.make(library, schedule, limit=limit, dry_run=dry_run, force=force)
     actions.outputs({"should_run": str(made.should_run).lower(), "reason": made.reason, "plan": made.model_dump_json()})
     said = f"{'run' if made.should_run else 'no run'}: {made.reason}"
@@ -135,11 +135,11 @@ def _tell_actions(library: "Library", result: "Result") -> None:
     actions.summary(aftermath.of_run(library, result.report))
 
 
-def _names(text: str | None) -> tuple[str, ...]:
+def names_of(text: str | None) -> tuple[str, ...]:
     return tuple((text or "").replace(",", " ").split())
 
 
-def _seconds(text: str | None) -> float | None:
+def seconds(text: str | None) -> float | None:
     from dailies.clock import parse_duration
 
     try:
@@ -148,7 +148,7 @@ def _seconds(text: str | None) -> float | None:
         raise ConfigError(str(error)) from error
 
 
-def _with_settings(library: "Library", changes: dict[str, Any], hosts: tuple[str, ...] = ()) -> "Library":
+def with_settings(library: "Library", changes: dict[str, Any], hosts: tuple[str, ...] = ()) -> "Library":
     from dailies.library import Library
 
     given = {key: value for key, value in changes.items() if value is not None}
@@ -157,7 +157,7 @@ def _with_settings(library: "Library", changes: dict[str, Any], hosts: tuple[str
     return Library(library.root, settings, library.clock)
 
 
-def _show_result(result: "Result") -> None:
+def show_result(result: "Result") -> None:
     from dailies.report import sentence
     from dailies.terminal import table
 
@@ -194,7 +194,7 @@ def commit(
     """Publish the records as they are: merge with the remote, commit, push."""
     from dailies import sharing
 
-    limit_s = _seconds(time_limit)
+    limit_s = seconds(time_limit)
     library = open_library()
     with stoppable() as stop:
         say(sharing.commit(library, stop, sharing.COMMIT_LIMIT_S if limit_s is None else limit_s).message)

@@ -2,15 +2,17 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dailies.clock import Deadline
+from dailies.config import explain, nearest
 from dailies.errors import Category, ConfigError, Transient, Waiting
 from dailies.hosts.host import Asset, Capabilities, Ground, Receipt, Standing, State, Transfer
 from dailies.hosts.places import address as addresses
@@ -18,7 +20,7 @@ from dailies.hosts.places import azure, s3
 from dailies.hosts.places.address import Address
 from dailies.hosts.places.disk import Disk
 from dailies.hosts.places.gcs import Gcs
-from dailies.hosts.places.place import Found, Place
+from dailies.hosts.places.place import Distant, Found, Place
 from dailies.hosts.places.sftp import Sftp
 from dailies.hosts.places.webdav import WebDav
 from dailies.http import is_loopback
@@ -160,7 +162,13 @@ class Storage(BaseModel):
             return Disk(ground.root / self.path)
         return self._remote(address, ground)
 
-    def _remote(self, address: Address, ground: Ground) -> Place:
+    def distant(self) -> Distant:
+        """Its place, where that is none of this machine's. Raises ConfigError."""
+        if self._address is None:
+            raise ConfigError(f"{self.path}: is a folder of this machine; give an address like s3://bucket/folder")
+        return self._remote(self._address, self.ground)
+
+    def _remote(self, address: Address, ground: Ground) -> Distant:
         match address.scheme:
             case "s3":
                 keys = {"access_key_env": self.access_key_env, "secret_key_env": self.secret_key_env}
@@ -195,6 +203,16 @@ class Storage(BaseModel):
             return f"{self._address.where}/{quote(key)}"
         target = self.ground.root / self.path / key
         return target.relative_to(self.ground.root).as_posix() if target.is_relative_to(self.ground.root) else key
+
+
+def opened(path: str, keys: Mapping[str, object], ground: Ground, where: str) -> Distant:
+    """The place behind an address, for who reads what others put there; `keys` let one in. Raises ConfigError."""
+    for key in sorted(set(keys) - set(_OWN)):
+        raise ConfigError(f"{where}: {key}: unknown key; the nearest known one is {nearest(key, _OWN)}")
+    try:
+        return Storage.model_validate({"ground": ground, "path": path, **keys}).distant()
+    except ValidationError as error:
+        raise ConfigError(explain(error, Storage, where)) from error
 
 
 def _may_be(found: Found, asset: Asset) -> bool:

@@ -351,3 +351,33 @@ def preview_size(video: Stream, height: int) -> tuple[int, int]:
     """Even (width, height), square pixels, at most `height` lines and never more than the video has."""
     lines = max(2, min(height, video.shown_size()[1]) // 2 * 2)
     return max(2, round(lines * float(video.shown_aspect()) / 2) * 2), lines
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A rendition that is to be joined with others: a file, or a list of such for the concat demuxer.
+
+    `offset_s` is added to its times, which are kept as they are; None: they are counted from its beginning.
+    """
+
+    path: Path
+    is_list: bool = False
+    offset_s: float | None = None
+
+
+def joined(executable: str, joints: Sequence[Joint], target: Path) -> list[str]:
+    """Matroska of all pictures and sound, copied; of several renditions the first has the pictures, the others have the sound."""
+    is_timed = all(one.offset_s is not None for one in joints)  # else all begin at zero
+    inputs = []
+    for number, one in enumerate(joints):
+        options: dict[str, Any] = {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS}
+        if one.is_list:
+            options |= {"f": "concat", "format_whitelist": f"concat,{FORMATS}"}
+        if is_timed and one.offset_s:
+            options["itsoffset"] = f"{one.offset_s:.6f}"
+        if is_timed and number == 0:
+            options["copyts"] = None
+        inputs.append(ffmpeg.input(str(one.path), **options))
+    streams = [inputs[0]["v?"], *([one["a?"] for one in inputs[1:]] or [inputs[0]["a?"]])]
+    options = {"c": "copy", "avoid_negative_ts": "make_zero", "fflags": "+bitexact"}
+    return _compile(ffmpeg.output(*streams, str(target), format="matroska", **options), executable)

@@ -1,31 +1,46 @@
 """The registry of sources: where a video's bytes come from."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from dailies.clock import Deadline
+from dailies.errors import Category, Waiting
 from dailies.model import Source
-from dailies.sources import file
+from dailies.sources.file import FileSource
+from dailies.sources.hls import Playlist
+from dailies.sources.source import Fetched, Fetcher, Ground, Place
+from dailies.sources.storage import StoredFile
+from dailies.sources.turned import Turned
+from dailies.sources.web import WebFile
 
-__all__ = ["SOURCES", "Fetcher", "fetcher"]
+__all__ = ["SOURCES", "Fetched", "Fetcher", "Ground", "Place", "fetch", "fetcher", "is_here"]
 
-
-class Fetcher(Protocol):
-    """Each call raises Waiting (not reachable from here), SourceGone, VideoError or Transient."""
-
-    def is_here(self, source: Source) -> bool:
-        """Whether a fetch can begin on this machine; where not it would raise Waiting."""
-
-    def fetch(self, source: Source, target: Path, deadline: Deadline) -> None:
-        """Bring the bytes to `target`, which is the work folder's own."""
-
-    def remove(self, source: Source) -> None:
-        """Delete the original; only ever called once a host has confirmed the upload."""
-
-
-SOURCES: Final[Mapping[str, Callable[[Path], Fetcher]]] = {"file": file.FileSource}
+SOURCES: Final[Mapping[str, Callable[[Ground], Fetcher]]] = {
+    "file": FileSource,
+    "http": WebFile,
+    "hls": Playlist,
+    "storage": StoredFile,
+}
 
 
-def fetcher(kind: str, root: Path) -> Fetcher:
-    return SOURCES[kind](root)
+def fetcher(source: Source, ground: Ground) -> Fetcher:
+    """Raises Waiting for a kind that a later version of the program queued."""
+    if source.kind not in SOURCES:
+        raise Waiting(
+            f"{source.original_name}: sources of the kind {source.kind!r} are not known; use a newer dailies", Category.SETTINGS
+        )
+    return SOURCES[source.kind](ground)
+
+
+def is_here(source: Source, ground: Ground) -> bool:
+    """Whether a fetch can begin on this machine. Asks no network."""
+    return source.kind in SOURCES and fetcher(source, ground).is_here(source)
+
+
+def fetch(source: Source, ground: Ground, place: Place, deadline: Deadline) -> Fetched:
+    """As its fetcher does, and by another where the content says so: names of links tell little. Raises what fetchers do."""
+    try:
+        return fetcher(source, ground).fetch(source, place, deadline)
+    except Turned as turned:
+        source = source.model_copy(update={"kind": turned.kind})
+        return fetcher(source, ground).fetch(source, place, deadline)

@@ -10,6 +10,7 @@ from dailies.clock import Deadline
 from dailies.errors import Category, SourceGone, Transient, VideoError, Waiting
 from dailies.model import Source, file_identity, path_to_uri, uri_to_path
 from dailies.sources import lfs
+from dailies.sources.source import Fetched, Ground, Place
 
 
 def uri_of(path: Path, root: Path) -> str:
@@ -21,27 +22,34 @@ def uri_of(path: Path, root: Path) -> str:
 
 @dataclass(frozen=True)
 class FileSource:
-    root: Path
+    ground: Ground
+
+    @property
+    def root(self) -> Path:
+        return self.ground.root
 
     def is_here(self, source: Source) -> bool:
         """What has gone from the library is here: it is known to be gone."""
         path = self.root / uri_to_path(source.uri)
         return (os.path.lexists(path) or not os.path.isabs(uri_to_path(source.uri))) and not lfs.is_pointer(path)
 
-    def fetch(self, source: Source, target: Path, deadline: Deadline) -> None:
+    def fetch(self, source: Source, place: Place, deadline: Deadline) -> Fetched:
         """Copies or reflinks; the copy must be what was queued, else VideoError `changed`."""
         path = self._path(source)
         self._check(path, source)
+        copied = place.tmp / "source"
         try:
-            copying.copy(path, target, deadline)
+            copying.copy(path, copied, deadline)
         except PermissionError as error:
             raise self._unreadable(source, error) from error
         except OSError as error:
             raise Transient(
                 f"{source.original_name}: cannot be copied: {error.strerror}; check the disk", Category.UNREADABLE
             ) from error
-        if target.stat().st_size != source.size_bytes:
+        if copied.stat().st_size != source.size_bytes:
             raise self._changed(source)
+        copied.replace(place.target)
+        return Fetched(source)
 
     def remove(self, source: Source) -> None:
         """Nothing is deleted that is not the very file that was queued."""

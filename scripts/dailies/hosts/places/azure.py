@@ -13,7 +13,7 @@ from dailies.errors import ConfigError, DailiesError
 from dailies.hosts.host import Asset, Ground, Transfer
 from dailies.hosts.places.address import Address
 from dailies.hosts.places.coroutines import BLOCK_BYTES, OPTIONS, Caller, Sent, content_type, known_hash, quiet
-from dailies.hosts.places.place import Blocks, Found, answered, library, silent
+from dailies.hosts.places.place import Blocks, Found, Stored, answered, library, silent
 
 MAX_BYTES: Final = 50_000 * BLOCK_BYTES  # blocks of a blob (Azure, "Scalability targets for Blob storage")
 
@@ -56,9 +56,15 @@ class Azure:
             return None
         return Found(int(about.size), known_hash(about.metadata))
 
-    def read(self, key: str, size_bytes: int, deadline: Deadline) -> Iterator[bytes]:
+    def browse(self, pattern: str, deadline: Deadline) -> list[Stored]:
         try:
-            yield from self._caller.read(f"{self.address.host}/{self.address.path(key)}", size_bytes, deadline)
+            return self._caller.browse(self.address, pattern, deadline)
+        except FileNotFoundError:
+            return []
+
+    def read(self, key: str, size_bytes: int, deadline: Deadline, start: int = 0) -> Iterator[bytes]:
+        try:
+            yield from self._caller.read(f"{self.address.host}/{self.address.path(key)}", size_bytes, deadline, start)
         except FileNotFoundError:
             raise answered(self.address.where, 404, self.ground.http.clock, said=key) from None
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from dailies.clock import Deadline
 from dailies.errors import DailiesError, Transient
-from dailies.hosts.places.place import LOOK_S
+from dailies.hosts.places.address import Address
+from dailies.hosts.places.place import LOOK_S, Stored, stored
 
 BLOCK_BYTES: Final = 8 << 20  # S3 takes parts from 5 MiB, GCS multiples of 256 KiB
 OPTIONS: Final[Mapping[str, Any]] = {"skip_instance_cache": True, "use_listings_cache": False}
@@ -58,9 +59,14 @@ class Caller:
             raise error
         raise self.classed(error) or error from None
 
-    def read(self, path: str, size_bytes: int, deadline: Deadline) -> Iterator[bytes]:
-        for start in range(0, size_bytes, BLOCK_BYTES):
-            yield self.call("cat_file", deadline, path, start=start, end=min(start + BLOCK_BYTES, size_bytes))
+    def read(self, path: str, size_bytes: int, deadline: Deadline, start: int = 0) -> Iterator[bytes]:
+        for at in range(start, size_bytes, BLOCK_BYTES):
+            yield self.call("cat_file", deadline, path, start=at, end=min(at + BLOCK_BYTES, size_bytes))
+
+    def browse(self, address: Address, pattern: str, deadline: Deadline) -> list[Stored]:
+        """In a bucket or container."""
+        base = f"{address.host}/{address.path('')}"
+        return stored(self.call("glob", deadline, f"{base}{pattern}", detail=True), base)
 
 
 class Sent(io.BytesIO):

@@ -50,10 +50,11 @@ class Disk:
         except OSError as error:
             raise _unreadable(target, error) from error
 
-    def read(self, key: str, size_bytes: int, deadline: Deadline) -> Iterator[bytes]:  # noqa: ARG002 -- read to its end
+    def read(self, key: str, size_bytes: int, deadline: Deadline, start: int = 0) -> Iterator[bytes]:  # noqa: ARG002 -- read to its end
         target = self.folder / key
         try:
             with target.open("rb") as file:
+                file.seek(start)
                 while block := file.read(copying.CHUNK_BYTES):
                     deadline.check()
                     yield block

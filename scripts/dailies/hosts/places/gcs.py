@@ -14,7 +14,7 @@ from dailies.errors import ConfigError, DailiesError, Denied, Transient
 from dailies.hosts.host import Asset, Ground, Transfer
 from dailies.hosts.places.address import Address
 from dailies.hosts.places.coroutines import BLOCK_BYTES, OPTIONS, Caller, Sent, content_type, known_hash, quiet
-from dailies.hosts.places.place import Blocks, Found, answered, library, silent, tidying
+from dailies.hosts.places.place import Blocks, Found, Stored, answered, library, silent, tidying
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,15 @@ class Gcs:
             raise Transient(f"{self.address.where}: an answer without a size; it is tried again later")
         return Found(int(size), known_hash(about.get("metadata")))
 
-    def read(self, key: str, size_bytes: int, deadline: Deadline) -> Iterator[bytes]:
+    def browse(self, pattern: str, deadline: Deadline) -> list[Stored]:
         try:
-            yield from self._caller.read("/".join(self._names(key)), size_bytes, deadline)
+            return self._caller.browse(self.address, pattern, deadline)
+        except FileNotFoundError:
+            return []
+
+    def read(self, key: str, size_bytes: int, deadline: Deadline, start: int = 0) -> Iterator[bytes]:
+        try:
+            yield from self._caller.read("/".join(self._names(key)), size_bytes, deadline, start)
         except FileNotFoundError:
             raise answered(self.address.where, 404, self.ground.http.clock, said=key) from None
 

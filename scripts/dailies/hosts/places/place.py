@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO, Final, Protocol
@@ -32,6 +33,37 @@ class Found:
     sha256: str | None = None
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A file that a place has; `version` is another when its bytes are (ETag, else when it was changed)."""
+
+    key: str
+    size_bytes: int
+    version: str
+    changed_at: float = 0.0  # seconds since 1970; 0 where it is not told
+
+
+def stored(found: object, base: str) -> list[Stored]:
+    """Of what fsspec's `glob` tells, by name, of files whose names begin with `base`; servers' words for the same thing differ."""
+    files: list[Stored] = []
+    for name, about in found.items() if isinstance(found, Mapping) else ():
+        key = str(name).removeprefix(base).strip("/")
+        size = about.get("size")
+        tag = str(about.get("etag") or about.get("ETag") or "").removeprefix("W/").strip('"')  # a listing may lack the quotes
+        moments = (about.get(word) for word in ("mtime", "LastModified", "last_modified", "modified", "updated"))
+        changed_at = _seconds(next((moment for moment in moments if moment), None))
+        if about.get("type") == "file" and isinstance(size, int) and key:
+            files.append(Stored(key, size, tag or str(int(changed_at)), changed_at))
+    return files
+
+
+def _seconds(moment: object) -> float:
+    if isinstance(moment, str):
+        with contextlib.suppress(ValueError):
+            moment = datetime.fromisoformat(moment)
+    return moment.timestamp() if isinstance(moment, datetime) else float(moment) if isinstance(moment, int | float) else 0.0
+
+
 class Place(Protocol):
     """Raises Denied, RateLimited, HostRefused, Transient, ConfigError and the deadline's error."""
 
@@ -44,11 +76,18 @@ class Place(Protocol):
     def look(self, key: str, deadline: Deadline) -> Found | None:
         """None where there certainly is nothing."""
 
-    def read(self, key: str, size_bytes: int, deadline: Deadline) -> Iterator[bytes]:
-        """The bytes, block by block."""
+    def read(self, key: str, size_bytes: int, deadline: Deadline, start: int = 0) -> Iterator[bytes]:
+        """The bytes from `start` on, block by block."""
 
     def remove(self, key: str, deadline: Deadline) -> None:
         """What is not there is no error."""
+
+
+class Distant(Place, Protocol):
+    """A place that is none of this machine's."""
+
+    def browse(self, pattern: str, deadline: Deadline) -> list[Stored]:
+        """The files below its folder that fsspec's `glob` finds by this pattern, which is relative to it."""
 
 
 @dataclass

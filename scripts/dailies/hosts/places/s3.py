@@ -14,7 +14,7 @@ from dailies.errors import DailiesError, Denied, HostRefused, RateLimited, Trans
 from dailies.hosts.host import Asset, Ground, Transfer
 from dailies.hosts.places.address import Address
 from dailies.hosts.places.coroutines import BLOCK_BYTES, OPTIONS, Caller, content_type, known_hash
-from dailies.hosts.places.place import Blocks, Found, answered, library, silent, tidying
+from dailies.hosts.places.place import Blocks, Found, Stored, answered, library, silent, tidying
 
 _PARTS: Final = 10_000  # of an upload (AWS, "Amazon S3 multipart upload limits")
 _PART_BYTES: Final = 5 << 20  # the least that is taken: two are on their way and a third is made ready
@@ -101,9 +101,15 @@ class S3:
             return None
         return Found(int(head["ContentLength"]), known_hash(head.get("Metadata")))
 
-    def read(self, key: str, size_bytes: int, deadline: Deadline) -> Iterator[bytes]:
+    def browse(self, pattern: str, deadline: Deadline) -> list[Stored]:
         try:
-            yield from self._caller.read(f"{self.address.host}/{self.address.path(key)}", size_bytes, deadline)
+            return self._caller.browse(self.address, pattern, deadline)
+        except FileNotFoundError:
+            return []
+
+    def read(self, key: str, size_bytes: int, deadline: Deadline, start: int = 0) -> Iterator[bytes]:
+        try:
+            yield from self._caller.read(f"{self.address.host}/{self.address.path(key)}", size_bytes, deadline, start)
         except FileNotFoundError:
             raise answered(self.address.where, 404, self.ground.http.clock, said=key) from None
 

@@ -12,7 +12,7 @@ from dailies.errors import ConfigError, DailiesError, Denied, Transient
 from dailies.hosts.host import Asset, Ground, Transfer
 from dailies.hosts.places.address import Address
 from dailies.hosts.places.coroutines import quiet
-from dailies.hosts.places.place import ANSWER_S, Blocks, Cut, Found, from_errno, library, silent, tidying
+from dailies.hosts.places.place import ANSWER_S, Blocks, Cut, Found, Stored, from_errno, library, silent, stored, tidying
 from dailies.wire import CONNECT_S, dial
 
 _BLOCK_BYTES: Final = 1 << 20
@@ -74,11 +74,19 @@ class Sftp:
                 raise Transient(f"{self.address.where}: {key}: is no file there; look what it is")
             return Found(about["size"])
 
-    def read(self, key: str, size_bytes: int, deadline: Deadline) -> Iterator[bytes]:
+    def browse(self, pattern: str, deadline: Deadline) -> list[Stored]:
+        base = self.address.path("")
+        with self._open(deadline) as system:
+            try:
+                return stored(system.glob(f"{base}{pattern}", detail=True), base)
+            except FileNotFoundError:
+                return []
+
+    def read(self, key: str, size_bytes: int, deadline: Deadline, start: int = 0) -> Iterator[bytes]:
         with self._open(deadline) as system, system.open(self.address.path(key), "rb") as file:
-            for window in range(0, size_bytes, _AHEAD * _BLOCK_BYTES):  # prefetch() of a large file keeps all of it in memory
+            for window in range(start, size_bytes, _AHEAD * _BLOCK_BYTES):  # prefetch() of a large file keeps all of it in memory
                 end = min(window + _AHEAD * _BLOCK_BYTES, size_bytes)
-                pieces = [(start, min(_BLOCK_BYTES, end - start)) for start in range(window, end, _BLOCK_BYTES)]
+                pieces = [(at, min(_BLOCK_BYTES, end - at)) for at in range(window, end, _BLOCK_BYTES)]
                 for block in file.readv(pieces):
                     deadline.check()
                     yield block

@@ -13,7 +13,7 @@ from dailies.clock import Deadline
 from dailies.errors import DailiesError, Denied, Transient
 from dailies.hosts.host import Asset, Ground, Transfer
 from dailies.hosts.places.address import Address
-from dailies.hosts.places.place import ANSWER_S, Blocks, Cut, Found, answered, from_errno, library, silent, tidying
+from dailies.hosts.places.place import ANSWER_S, Blocks, Cut, Found, Stored, answered, from_errno, library, silent, stored, tidying
 from dailies.http import is_loopback
 from dailies.wire import CONNECT_S, dial
 
@@ -72,11 +72,21 @@ class WebDav:
                 raise Transient(f"{self.address.where}: {key}: is no file there; look what it is")
             return Found(about["size"])
 
-    def read(self, key: str, size_bytes: int, deadline: Deadline) -> Iterator[bytes]:  # noqa: ARG002 -- read to its end
+    def browse(self, pattern: str, deadline: Deadline) -> list[Stored]:
+        base = self.address.path("")
+        with self._open(deadline) as system:
+            try:
+                return stored(system.glob(f"{base}{pattern}", detail=True), base)
+            except FileNotFoundError:
+                return []
+
+    def read(self, key: str, size_bytes: int, deadline: Deadline, start: int = 0) -> Iterator[bytes]:  # noqa: ARG002 -- to its end
         with self._open(deadline) as system, system.client.open(self.address.path(key), "rb", chunk_size=_BLOCK_BYTES) as file:
+            at = file.seek(start) if start and file.supports_ranges else 0
             while block := file.read(_BLOCK_BYTES):
                 deadline.check()
-                yield block
+                yield block[max(0, start - at) :]
+                at += len(block)
 
     def remove(self, key: str, deadline: Deadline) -> None:
         with self._open(deadline) as system, contextlib.suppress(FileNotFoundError):

@@ -1,0 +1,409 @@
+"""Segments on disk: one file each as they come, then one growing file for each stretch, with a journal that says what is in it."""
+
+import contextlib
+import itertools
+import mmap
+import os
+import re
+import shutil
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dailies import atomic
+from dailies.clock import Deadline
+from dailies.sources.continuity import Content, End, bridge
+from dailies.sources.disk import written
+from dailies.sources.playlist import Piece, PieceKind, Segment, fingerprint, pieces
+
+_BLOCK_BYTES: Final = 1 << 20
+_MAPPED_BYTES: Final = 4 << 20  # larger pieces are not read into memory
+_LIVE: Final = "live"
+_TEXT: Final = re.compile(rf"(\d+)\.({'|'.join(get_args(PieceKind))})(\+?)\.(\d+)\.(\d+)\.([0-9a-f]{{8}})")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A piece that is here: its line of the journal, and the name of its file before that."""
+
+    number: int
+    kind: PieceKind
+    begins: bool
+    duration_ms: int
+    size_bytes: int
+    crc: int
+
+    @classmethod
+    def of(cls, piece: Piece, size_bytes: int = 0, crc: int = 0) -> Self:
+        return cls(piece.number, piece.kind, piece.begins, piece.duration_ms, size_bytes, crc)
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        found = _TEXT.fullmatch(text)
+        if found is None:
+            return None
+        kind: PieceKind = next(one for one in get_args(PieceKind) if one == found[2])
+        return cls(int(found[1]), kind, bool(found[3]), int(found[4]), int(found[5]), int(found[6], 16))
+
+    def __str__(self) -> str:
+        begins = "+" if self.begins else ""
+        return f"{self.number}.{self.kind}{begins}.{self.duration_ms}.{self.size_bytes}.{self.crc:08x}"
+
+    @property
+    def place(self) -> tuple[int, bool]:
+        return self.number, self.kind != "init"
+
+    def piece(self) -> Piece:
+        return Piece(self.number, self.kind, self.begins, self.duration_ms)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What plays without a break: one file."""
+
+    path: Path
+    marks: tuple[Mark, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(mark.size_bytes for mark in self.marks)
+
+    @property
+    def duration_s(self) -> float:
+        return sum(mark.duration_ms for mark in self.marks) / 1000
+
+    @property
+    def is_fragmented(self) -> bool:
+        return any(mark.kind == "init" for mark in self.marks)
+
+    @property
+    def has_media(self) -> bool:
+        return any(mark.kind == "media" for mark in self.marks)
+
+
+def stretches(marks: Iterable[Mark]) -> list[tuple[Mark, ...]]:
+    found: list[list[Mark]] = [[]]
+    for mark in marks:
+        if mark.begins and found[-1]:
+            found.append([])
+        found[-1].append(mark)
+    return [tuple(one) for one in found]
+
+
+class Track:
+    """One rendition: what is here of it, in order (`marks`), out of order (`loose`), and what is to come (`ahead`).
+
+    Used by one thread; others only put files in place by `settled`.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self._segments, self._joined = folder / "segments", folder / "joined"
+        self._journal = self._joined / f"{name}.journal"
+        self.marks: list[Mark] = []
+        self.loose: dict[tuple[int, bool], Mark] = {}
+        self.ahead: deque[Piece] = deque()
+        self.size_bytes = self.duration_ms = 0
+        self._stretch = 0
+        self._end: End | None = None  # of what was appended last
+        self._writers: dict[Path, BinaryIO] = {}
+
+    def temporary(self, piece: Piece) -> Path:
+        return self._segments / f"{self.name}-{piece.number}.{piece.kind}.part"
+
+    def settled(self, piece: Piece, size_bytes: int, crc: int) -> Mark:
+        """The temporary file of a piece has all of it."""
+        mark = Mark.of(piece, size_bytes, crc)
+        with written(self._segments):
+            self.temporary(piece).replace(self._file(mark))
+        return mark
+
+    def resume(self, deadline: Deadline) -> None:
+        """Find what an earlier run left; nothing is believed that was not read. Raises the deadline's error."""
+        with written(self._joined):
+            self._joined.mkdir(parents=True, exist_ok=True)
+            self._segments.mkdir(exist_ok=True)
+            said = self._journal.read_text("utf-8", "replace") if self._journal.exists() else ""
+            marks: list[Mark] = []
+            for line in said.splitlines():
+                mark = Mark.parse(line)
+                if mark is None:
+                    break
+                marks.append(mark)
+            self._cut(list(self._intact(marks, deadline)))
+            for path in sorted(self._segments.glob(f"{self.name}-*")):
+                mark = Mark.parse(path.name.removeprefix(f"{self.name}-"))
+                if mark is None or sum(1 for _ in intact(path, [mark], deadline)) == 0:
+                    path.unlink()
+                else:
+                    self.loose[mark.place] = mark
+
+    def expects(self, wanted: Sequence[Piece]) -> None:
+        """All that there will be, from the beginning."""
+        self.ahead = deque(wanted[len(self.marks) :])
+
+    def follows(self, segments: Sequence[Segment]) -> None:
+        """What a live playlist holds behind what is here, some of which may have gone from it."""
+        if self.marks and self.marks[-1].kind == "init":
+            self._cut(self.marks[:-1])
+        last = self.marks[-1].number if self.marks else None
+        fresh = list(pieces([one for one in segments if last is None or one.number > last], last=last))
+        first = fresh[0].number if fresh else None
+        is_fragmented = "init" in {one.kind for one in self.marks} | {one.kind for one in fresh}
+        for mark in list(self.loose.values()):
+            is_over = last is not None and mark.number <= last
+            if is_over or (is_fragmented and first is not None and mark.number < first):
+                self._file(self.loose.pop(mark.place)).unlink(missing_ok=True)
+        places = {one.place for one in fresh}
+        old = [mark.piece() for place, mark in self.loose.items() if place not in places]
+        self.ahead = deque(sorted([*fresh, *old], key=lambda one: one.place))
+
+    def missing(self) -> list[Piece]:
+        return [one for one in self.ahead if one.kind != "gap" and one.place not in self.loose]
+
+    def join(self) -> int:
+        """Append whatever is next and here. Bytes that were appended."""
+        before = self.size_bytes
+        while self.ahead:
+            piece = self.ahead[0]
+            if piece.kind != "gap" and piece.place not in self.loose:
+                break
+            self._append(piece)
+            self.loose.pop(piece.place, None)
+            self.ahead.popleft()
+        return self.size_bytes - before
+
+    def stretches(self) -> list[Stretch]:
+        return [Stretch(self._path(number), marks) for number, marks in enumerate(stretches(self.marks))]
+
+    @property
+    def waiting_bytes(self) -> int:
+        return sum(mark.size_bytes for mark in self.loose.values())
+
+    def _append(self, piece: Piece) -> None:
+        """The journal's line comes last: what it does not tell of is cut off after a crash."""
+        if piece.begins and self.marks:
+            self._stretch, self._end = self._stretch + 1, None
+        mark = Mark.of(piece)
+        with written(self._joined):
+            if piece.kind != "gap":
+                loose = self.loose[piece.place]
+                mark = self._copied(piece, loose)
+            journal = self._writer(self._journal)
+            journal.write(f"{mark}\n".encode())
+            journal.flush()
+            if piece.kind != "gap":
+                self._file(loose).unlink(missing_ok=True)
+        self._counts(mark)
+
+    def _copied(self, piece: Piece, loose: Mark) -> Mark:
+        """Behind the others, with a bridge where its counters do not go on."""
+        joined = self._writer(self._path(self._stretch))
+        with _content(self._file(loose), loose.size_bytes) as content:
+            before = bridge(self._end, content)
+            joined.write(before)
+            joined.write(content)
+            joined.flush()
+            self._end = End.of(content)
+            crc = zlib.crc32(content, zlib.crc32(before)) if before else loose.crc
+        return Mark.of(piece, len(before) + loose.size_bytes, crc)
+
+    def _writer(self, path: Path) -> BinaryIO:
+        """Held open: there are thousands of pieces. Of the joined files only the last is written to."""
+        if path not in self._writers:
+            if path != self._journal:
+                self.close()
+            self._writers[path] = path.open("ab")
+        return self._writers[path]
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def _counts(self, mark: Mark) -> None:
+        self.marks.append(mark)
+        self.size_bytes += mark.size_bytes
+        self.duration_ms += mark.duration_ms
+
+    def _cut(self, marks: Sequence[Mark]) -> None:
+        """Make what is on disk what these marks say."""
+        self.close()
+        groups = stretches(marks)
+        self.marks, self.size_bytes, self.duration_ms, self._stretch = [], 0, 0, len(groups) - 1
+        for mark in marks:
+            self._counts(mark)
+        with written(self._joined):
+            for path in self._joined.glob(f"{self.name}.[0-9]*"):
+                number = int(path.suffix[1:])
+                if number >= len(groups):
+                    path.unlink()
+                else:
+                    os.truncate(path, sum(mark.size_bytes for mark in groups[number]))
+            atomic.write(self._journal, "".join(f"{mark}\n" for mark in marks).encode())
+            self._end = self._found_end()
+
+    def _found_end(self) -> End | None:
+        if not self.marks or self.marks[-1].kind != "media":
+            return None
+        with self._path(self._stretch).open("rb") as joined:
+            joined.seek(-self.marks[-1].size_bytes, os.SEEK_END)
+            return End.of(joined.read())
+
+    def _intact(self, marks: Sequence[Mark], deadline: Deadline) -> Iterator[Mark]:
+        for number, group in enumerate(stretches(marks)):
+            good = list(intact(self._path(number), group, deadline))
+            yield from good
+            if len(good) < len(group):
+                return
+
+    def _path(self, stretch: int) -> Path:
+        return self._joined / f"{self.name}.{stretch}"
+
+    def _file(self, mark: Mark) -> Path:
+        return self._segments / f"{self.name}-{mark}"
+
+
+@contextlib.contextmanager
+def _content(path: Path, size_bytes: int) -> Iterator[Content]:
+    with path.open("rb", buffering=0) as file:
+        if size_bytes <= _MAPPED_BYTES:
+            yield file.read()
+        else:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                yield content
+
+
+def intact(path: Path, marks: Sequence[Mark], deadline: Deadline) -> Iterator[Mark]:
+    """Those that stand in the file as they were written, up to the first that does not."""
+    if not path.exists():
+        yield from itertools.takewhile(lambda mark: mark.size_bytes == 0, marks)
+        return
+    with path.open("rb") as file:
+        for mark in marks:
+            deadline.check()
+            if _crc(file, mark.size_bytes) != mark.crc:
+                return
+            yield mark
+
+
+def _crc(file: BinaryIO, size_bytes: int) -> int | None:
+    """Of the next bytes; None where there are not so many."""
+    crc = 0
+    while size_bytes:
+        block = file.read(min(size_bytes, _BLOCK_BYTES))
+        if not block:
+            return None
+        size_bytes -= len(block)
+        crc = zlib.crc32(block, crc)
+    return crc
+
+
+class Finished(BaseModel):
+    """The whole of it; without `crc` it is the one stretch that the journal tells of."""
+
+    model_config = ConfigDict(frozen=True)
+    size_bytes: int
+    crc: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class State(BaseModel):
+    """`prints`: by track what its playlist looked like, or that it was live."""
+
+    model_config = ConfigDict(frozen=True)
+    prints: Mapping[str, str] = {}
+    finished: Finished | None = None
+
+
+class Kept:
+    """All of a playlist that is on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._path = folder / "hls.json"
+        self.tracks: dict[str, Track] = {}
+        try:
+            self.state = State.model_validate_json(self._path.read_bytes())
+        except (OSError, ValidationError):
+            self.state = State()
+
+    def is_live(self) -> bool:
+        return _LIVE in self.state.prints.values()
+
+    def resume(self, deadline: Deadline) -> None:
+        """Whatever the state tells of."""
+        self.tracks = {name: Track(self.folder, name) for name in self.state.prints}
+        for track in self.tracks.values():
+            track.resume(deadline)
+
+    def close(self) -> None:
+        for track in self.tracks.values():
+            track.close()
+
+    def fits(self, orders: Mapping[str, Sequence[Piece]], *, is_live: bool) -> bool:
+        """Whether what is here is of this playlist."""
+        if self.is_live():
+            return orders.keys() == self.state.prints.keys()
+        return self.state.prints == _prints(orders, is_live=is_live)
+
+    def begin(self, orders: Mapping[str, Sequence[Piece]], *, is_live: bool, deadline: Deadline) -> None:
+        """From nothing."""
+        self.close()
+        with written(self.folder):
+            for name in ("segments", "joined"):
+                if (self.folder / name).exists():
+                    shutil.rmtree(self.folder / name)
+        self._save(State(prints=_prints(orders, is_live=is_live)))
+        self.resume(deadline)
+
+    def finish(self, path: Path, target: Path, finished: Finished) -> None:
+        """Put the whole in place, and tell before, so that nobody begins anew behind it."""
+        self._save(self.state.model_copy(update={"finished": finished}))
+        with written(target):
+            path.replace(target)
+        journal = self.folder / "joined" / f"{next(iter(self.tracks))}.journal"
+        with written(self.folder):
+            shutil.rmtree(self.folder / "segments", ignore_errors=True)
+            for left in journal.parent.iterdir():
+                if left != journal:
+                    left.unlink()
+
+    def finished(self, target: Path, deadline: Deadline) -> Finished | None:
+        """What was finished and is still there, byte for byte."""
+        finished = self.state.finished
+        try:
+            if finished is None or target.stat().st_size != finished.size_bytes:
+                return None
+        except FileNotFoundError:
+            return None
+        if finished.crc is not None:
+            return finished if crc_of(target, deadline) == finished.crc else None
+        journal = self.folder / "joined" / f"{next(iter(self.state.prints))}.journal"
+        lines = journal.read_text("utf-8", "replace").splitlines() if journal.exists() else []
+        marks = [mark for mark in map(Mark.parse, lines) if mark is not None]
+        return finished if sum(1 for _ in intact(target, marks, deadline)) == len(lines) > 0 else None
+
+    def _save(self, state: State) -> None:
+        with written(self._path):
+            atomic.write(self._path, state.model_dump_json(indent=2).encode())
+        self.state = state
+
+
+def _prints(orders: Mapping[str, Sequence[Piece]], *, is_live: bool) -> Mapping[str, str]:
+    return {name: _LIVE if is_live else fingerprint(order) for name, order in orders.items()}
+
+
+def crc_of(path: Path, deadline: Deadline) -> int:
+    """Of a whole file. Raises the deadline's error."""
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            deadline.check()
+            crc = zlib.crc32(block, crc)
+    return crc
