@@ -25,9 +25,9 @@ from dailies.sharing import commit
 from integration.kill_driver import ended, hanging, hung, is_alive, program, running, wait_until
 from support import ROOT, FakeClock, Shelf, variables
 
-WRITERS = 16
-COMMITS = 10
-VICTIMS = (3, 11)  # killed at a moment that differs from run to run
+WRITERS = 8
+COMMITS = 4
+VICTIMS = (2, 5)  # killed at a moment that differs from run to run
 
 
 def clone(shelf: Shelf, folder: Path, *options: str) -> Shelf:
