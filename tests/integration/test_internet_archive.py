@@ -323,7 +323,7 @@ class Slow(Loopback):
 def test_trouble_on_the_way_is_told_apart_by_what_had_left(
     case: Case, fault: Fault, error: type[DailiesError], is_there: bool
 ) -> None:
-    case.path.write_bytes(CONTENT * 16)  # more than the buffers of sockets hold
+    case.path.write_bytes(CONTENT * 48)  # half of it is more than the buffers of both sockets
     case.server.breaks("PUT ", fault)
 
     with pytest.raises(error) as raised:
