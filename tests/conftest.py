@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dailies import repository, scaffold
 from dailies.media import ffmpeg
 from dailies.media.children import Children
 from support import ROOT, ClipMaker, FakeClock, Shelf
 
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines are shared
+settings.load_profile("here")
 _UNWANTED = ("DAILIES_", "GIT_", "GITHUB_", "RUNNER_", "CI")
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dailies import config, copying, hosts, pipeline
+from dailies import atomic, config, copying, hosts, pipeline
 from dailies.clock import Deadline, timestamp
 from dailies.delivery import Dispatch, Files, asset_of, deliver
 from dailies.errors import ConfigError, DailiesError, Denied, HostRefused, HostSilent, OutcomeUnknown, RateLimited, Transient
@@ -163,7 +163,7 @@ class Shop(BaseModel):
             assert copying.sha256(self._folder / number, deadline) == asset.sha256, "the host was sent other bytes than promised"
             seen_from = deadline.clock.monotonic() + self.lag
             said = {"name": asset.name, "sha256": asset.sha256, "kind": asset.kind, "seen_from": seen_from}
-            (self._folder / f"{number}.json").write_text(json.dumps(said))
+            atomic.write(self._folder / f"{number}.json", json.dumps(said).encode())  # others look meanwhile
             return self._receipt(number)
 
     def _stock(self) -> Iterator[tuple[str, Any]]:

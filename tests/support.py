@@ -18,6 +18,8 @@ ClipMaker = Callable[..., Path]
 # what the files of a video are called that is published with everything, behind its id
 PUBLISHED: Final = (".contact.jpg", ".cover.jpg", ".mp4", ".preview.mp4", ".sprite.jpg", ".sprite.vtt")
 
+IS_LONG: Final = os.environ.get("DAILIES_TESTS") == "all"  # every point of the long matrices, not a part of each
+
 
 @dataclass
 class FakeClock:

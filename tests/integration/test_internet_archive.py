@@ -323,7 +323,7 @@ class Slow(Loopback):
 def test_trouble_on_the_way_is_told_apart_by_what_had_left(
     case: Case, fault: Fault, error: type[DailiesError], is_there: bool
 ) -> None:
-    case.path.write_bytes(CONTENT * 16)  # more than the buffers of sockets hold
+    case.path.write_bytes(CONTENT * 48)  # half of it is more than the buffers of both sockets
     case.server.breaks("PUT ", fault)
 
     with pytest.raises(error) as raised:
@@ -383,12 +383,18 @@ def test_an_empty_file_is_refused_before_anything_is_asked(case: Case) -> None:
 
 
 def test_a_stop_is_seen_in_the_middle_of_a_file(case: Case) -> None:
-    stop = threading.Event()
-    case.path.write_bytes(CONTENT * 16)
-    case.server.on_point = lambda point, what: stop.set() if (point, what[:3]) == (Point.HALF, "PUT") else None
+    stop, is_over = threading.Event(), threading.Event()
+    case.path.write_bytes(CONTENT * 48)  # more than the buffers of both sockets
 
+    def stops(point: Point, what: str) -> None:
+        if (point, what[:3]) == (Point.HALF, "PUT"):
+            stop.set()
+            is_over.wait(30)  # reads no more meanwhile
+
+    case.server.on_point = stops
     with pytest.raises(Interrupted):
         case.host().upload(case.path, case.asset(), transfer(stop=stop))
+    is_over.set()
 
     assert case.server.files == {}
 

@@ -22,12 +22,13 @@ from dailies.media.analysis import PROFILES, Analysis, Candidate, Gate, Wanted
 from dailies.media.children import Children
 from dailies.media.scenes import analyse
 from dailies.model import Clip
+from support import IS_LONG
 
 WIDTH, HEIGHT, RATE = 256, 144, 10
 STRETCH_S, HERTZ = 8, 16000
 DULL = ("still", "black", "noise", "slow") * 3
 PLANTED = 13
-SEEDS = range(10)
+SEEDS = range(10 if IS_LONG else 3)
 NEEDED = 9  # of ten clips
 SCENE = re.compile(r"pts_time:([\d.]+)")
 CUT = 0.3  # ffmpeg's scene score of what nobody doubts to be a cut

@@ -23,11 +23,11 @@ from dailies.library import Library
 from dailies.publication import Order, PushFailed
 from dailies.sharing import commit
 from integration.kill_driver import ended, hanging, hung, is_alive, program, running, wait_until
-from support import ROOT, FakeClock, Shelf, variables
+from support import IS_LONG, ROOT, FakeClock, Shelf, variables
 
-WRITERS = 16
-COMMITS = 10
-VICTIMS = (3, 11)  # killed at a moment that differs from run to run
+WRITERS = 16 if IS_LONG else 8
+COMMITS = 10 if IS_LONG else 4
+VICTIMS = (3, 7)  # killed at a moment that differs from run to run
 
 
 def clone(shelf: Shelf, folder: Path, *options: str) -> Shelf:

@@ -1,12 +1,13 @@
 """Storage against real servers: what is whole, what is left, what a person is told."""
 
 import hashlib
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -379,6 +380,92 @@ def test_a_server_that_shows_another_key_is_not_spoken_to(servers: Callable[[str
 def test_without_keys_of_servers_one_is_told_how_to_get_them(servers: Callable[[str], Any], film: Path, transfer: Transfer) -> None:
     with pytest.raises(ConfigError, match="ssh-keyscan -p"):
         site_of("sftp", servers, film.parent).host(known_hosts="nowhere").preflight(transfer.deadline)
+
+
+# … and answer each write, which paramiko does not look at for the last hundred
+
+
+def forgetful(root: Path) -> Any:
+    """What paramiko's own server serves: it keeps what it is sent but answers the first write of each file with a failure."""
+    import paramiko
+
+    class Kept(paramiko.SFTPHandle):  # type: ignore[misc]
+        def write(self, offset: int, data: bytes) -> int:
+            self.writefile.seek(offset)
+            self.writefile.write(data)
+            return int(paramiko.SFTP_OK if offset else paramiko.SFTP_FAILURE)
+
+    class Folder(paramiko.SFTPServerInterface):  # type: ignore[misc]
+        def open(self, path: str, _flags: int, _attr: object) -> Any:
+            kept = Kept()
+            kept.writefile = (root / Path(path).name).open("wb", buffering=0)
+            return kept
+
+        def stat(self, path: str) -> Any:
+            held = root / Path(path).name
+            return paramiko.SFTPAttributes.from_stat(held.stat()) if held.exists() else paramiko.SFTP_NO_SUCH_FILE
+
+        def rename(self, oldpath: str, newpath: str) -> int:
+            (root / Path(oldpath).name).rename(root / Path(newpath).name)
+            return int(paramiko.SFTP_OK)
+
+        posix_rename = rename
+
+        def remove(self, path: str) -> int:
+            (root / Path(path).name).unlink()
+            return int(paramiko.SFTP_OK)
+
+        def mkdir(self, _path: str, _attr: object) -> int:
+            return int(paramiko.SFTP_OK)
+
+    return Folder
+
+
+@contextmanager
+def refusing(root: Path) -> Iterator[str]:
+    """Its address; the key it shows is in `known` beside the folder."""
+    import paramiko
+
+    class Open(paramiko.ServerInterface):  # type: ignore[misc]
+        def check_auth_password(self, _username: str, _password: str) -> int:
+            return int(paramiko.AUTH_SUCCESSFUL)
+
+        def check_channel_request(self, _kind: str, _chanid: int) -> int:
+            return int(paramiko.OPEN_SUCCEEDED)
+
+    key: Any = paramiko.RSAKey.generate(2048)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host, port = listener.getsockname()
+        (root.parent / "known").write_text(f"[{host}]:{port} ssh-rsa {key.get_base64()}\n")
+        running: list[Any] = []
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    running.append(transport := paramiko.Transport(listener.accept()[0]))
+                    transport.add_server_key(key)
+                    transport.set_subsystem_handler("sftp", paramiko.SFTPServer, forgetful(root))
+                    transport.start_server(threading.Event(), Open())
+
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield f"sftp://{host}:{port}/served"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            for transport in running:
+                transport.close()
+
+
+def test_a_write_that_is_refused_is_not_taken_for_done(servers: Callable[[str], Any], film: Path, transfer: Transfer) -> None:
+    film.write_bytes(CONTENT[:100_000])
+    (root := film.parent / "served").mkdir()
+    with refusing(root) as path:
+        host = site_of("sftp", servers, film.parent).host(path=path, known_hosts=str(film.parent / "known"))
+
+        with pytest.raises(Transient, match="no answer"):
+            host.upload(film, asset_of(film), transfer)
+
+    assert list(root.iterdir()) == []
 
 
 # What the settings say

@@ -4,6 +4,7 @@ import contextlib
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from dailies.wire import CONNECT_S, dial
 _BLOCK_BYTES: Final = 1 << 20
 _AHEAD: Final = 8  # blocks that are asked for at once
 _PORT: Final = 22
+_WRITE_BYTES: Final = 32 << 10  # every server takes as much (draft-ietf-secsh-filexfer-02, section 3)
+_WRITES: Final = 128  # that are not answered yet
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,10 @@ class Sftp:
                 system.makedirs(folder, exist_ok=True)
                 is_begun = True
                 with system.open(temporary, "wb") as file:
-                    file.set_pipelined(True)
+                    writes = _Writes(system.ftp, file.handle)
                     for block in Blocks(path, asset, transfer, self.ground.http.throttle, _BLOCK_BYTES):
-                        file.write(block)
+                        writes.send(block)
+                    writes.wait(0)
                 if system.info(temporary)["size"] != asset.size_bytes:
                     raise Transient(f"{self.address.where}: has not kept all of {key}; it is tried again later")
                 transfer.deadline.check()
@@ -173,6 +177,45 @@ def _system(paramiko: Any, known: Any, address: Address, **options: Any) -> Any:
             self.ftp = self.client.open_sftp()
 
     return Strict(address.host, skip_instance_cache=True, **options)
+
+
+@dataclass
+class _Writes:
+    """Writes on their way, every answer checked; paramiko has no public way to do both.
+
+    Its own pipeline stands still until all are answered, every hundred writes, and reads past the answers of the last hundred.
+    """
+
+    client: Any
+    handle: bytes
+    _sent_bytes: int = field(default=0, init=False)
+    _waiting: int = field(default=0, init=False)
+
+    def send(self, block: bytes) -> None:
+        """Raises OSError and EOFError, also for earlier blocks."""
+        sftp = library("paramiko.sftp", "sftp")
+        for start in range(0, len(block), self._piece_bytes):
+            piece = block[start : start + self._piece_bytes]
+            self.client._async_request(self, sftp.CMD_WRITE, self.handle, sftp.int64(self._sent_bytes), piece)  # noqa: SLF001
+            self._sent_bytes += len(piece)
+            self._waiting += 1
+            if self._waiting > _WRITES:
+                self.wait(_WRITES // 2)
+
+    def wait(self, left: int) -> None:
+        while self._waiting > left:
+            self.client._read_response()  # noqa: SLF001
+
+    @cached_property
+    def _piece_bytes(self) -> int:
+        """With what goes before it (25 bytes and the handle) it fits one packet of the channel; paramiko leaves 64 of that."""
+        packet_bytes: int = self.client.get_channel().out_max_packet_size
+        return min(_WRITE_BYTES, packet_bytes - 64 - 25 - len(self.handle))
+
+    def _async_response(self, _kind: int, message: Any, _number: int) -> None:
+        """Called by paramiko for each answer that is read. Raises OSError and EOFError."""
+        self._waiting -= 1
+        self.client._convert_status(message)  # noqa: SLF001
 
 
 def _rename(system: Any, old: str, new: str) -> None:
