@@ -1,7 +1,6 @@
 """Copies of large files: hashed as they pass, interruptible at every chunk, a reflink where the file system can."""
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from dailies.clock import Deadline
-from dailies.errors import Category, Waiting
+from dailies.disk import full
 
 CHUNK_BYTES: Final = 4 * 1024 * 1024
 _SYNC_EVERY: Final = 16  # chunks
@@ -29,7 +28,7 @@ def copy(source: Path, target: Path, deadline: Deadline) -> None:
             writer.flush()
             os.fsync(writer.fileno())
         except OSError as error:
-            raise _full(target, error) or error from error
+            raise full(target, error) or error from error
 
 
 def sha256(path: Path, deadline: Deadline) -> str:
@@ -58,9 +57,3 @@ def _is_cloned(reader: int, writer: int) -> bool:
         fcntl.ioctl(writer, _FICLONE, reader)
         return True
     return False
-
-
-def _full(target: Path, error: OSError) -> Waiting | None:
-    if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-        return None
-    return Waiting(f"{target.parent}: its disk is full; free some space", Category.NO_SPACE)

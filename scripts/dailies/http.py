@@ -1,25 +1,20 @@
 """The one door to HTTP: deadlines, classed errors, bodies counted as they leave, credentials that stay with their host."""
 
-import contextlib
-import errno
-import io
-import ipaddress
 import random
-import re
 import ssl
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import SplitResult, parse_qsl, urljoin, urlsplit
 
 import requests
 import urllib3
 
 from dailies import __version__
 from dailies.answer import FIRST_WAIT_S, Answer, fault, full_jitter
-from dailies.body import BLOCK_BYTES, Body, Throttle
+from dailies.arriving import Incoming, blocks, kept, to_disk
+from dailies.body import Body, Throttle
 from dailies.clock import Clock, Deadline
 from dailies.errors import (
     Category,
@@ -33,107 +28,22 @@ from dailies.errors import (
     RateLimited,
     Transient,
     VideoError,
-    Waiting,
 )
-from dailies.redact import SHORTEST_SECRET, plain
+from dailies.request import CALL_S, Request, checked, encodable, is_loopback
 from dailies.wire import CONNECT_S, READ_S, PrivateAddress, Session, Watch, is_proxied, leads_outside
 
-CALL_S: Final = 60.0  # of any other call
-ANSWER_BYTES: Final = 16_000_000  # of an answer that is kept
 TRIES: Final = 3  # of a call that may be repeated
 REDIRECTS: Final = 5
 _AGENT: Final = f"dailies/{__version__}"
-_KEEPS_METHOD: Final = frozenset({307, 308})
 _WITH_BODY: Final = frozenset({200, 206})
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
-_PORTS: Final = {"http": 80, "https": 443}
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_TEXT: Final = re.compile(r"(?:[!-~\x80-\xff][\t -~\x80-\xff]*)?")  # RFC 9110, 5.5
-_NO_CREDENTIALS: Final = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "range", "user-agent"})
 _LENGTHS: Final = frozenset({"content-length", "transfer-encoding"})  # of an answer that does not end with its connection
-_LONGEST_SECRET: Final = 4096
 _REASONS: Final = {  # of errors that have no words for people
     "RemoteDisconnected": "the connection was closed without an answer",
     "IncompleteRead": "the answer ended early",
     "ReadTimeoutError": "nothing came in time",
     "TimeoutError": "nothing came in time",
 }
-
-
-def is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def _kept(answer: requests.Response) -> bytes:
-    """Piece by piece, so that what was packed small on purpose is not unpacked further than it is kept."""
-    kept = io.BytesIO()
-    while left := ANSWER_BYTES - kept.tell():
-        block = answer.raw.read(min(BLOCK_BYTES, left), decode_content=True)
-        if not block:
-            break
-        kept.write(block)
-    return kept.getvalue()
-
-
-@dataclass(frozen=True)
-class Incoming:
-    """The head of an answer whose body is still to come; header names in lower case."""
-
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    url: str = field(repr=False)  # where redirects led
-    blocks: Callable[[], Iterator[bytes]] = field(repr=False)  # the body as it was sent, a block as soon as some of it is there
-
-
-@dataclass(frozen=True)
-class _Request:
-    """One exchange that is to be made."""
-
-    method: str
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
-    options: Mapping[str, Any] = field(repr=False)  # params, json, data
-    body: Body | None = None
-    read_s: float = CALL_S
-    take: Callable[[requests.Response], bytes] = field(default=_kept, repr=False)
-    told_before: tuple[str, ...] = field(default=(), repr=False)
-    is_plain: bool = False  # one of many GETs for what anybody may see
-
-    def moved(self, answer: Answer, trusts: Callable[[str], bool], *, plainly: bool) -> "_Request":
-        """To another address, without credentials where that is another origin.
-
-        Raises Transient; OutcomeUnknown behind a whole body: it may be in, as where a form leads on to a page that says so.
-        """
-        host, location = urlsplit(self.url).hostname, answer.headers["location"]
-        url = urljoin(self.url, location) if _parts(location) else location
-        there = _parts(url)
-        if there is None or not there.hostname:
-            raise answer.trouble(f"{host}: sends this on to what is no address; check the host's address")
-        if not _is_spoken(there, plainly=plainly) or (there.scheme == "http" and urlsplit(self.url).scheme == "https"):
-            raise answer.trouble(
-                f"{host}: sends this on to {there.hostname} without TLS, which is given nothing; check the host's address"
-            )
-        is_same = _origin(there) == _origin(urlsplit(self.url)) or trusts(there.hostname)
-        keeps = answer.status in _KEEPS_METHOD or self.method in {"GET", "HEAD"}
-        carries = self.body is not None or self.options.get("json") is not None or self.options.get("data") is not None
-        if not keeps or (carries and not is_same):
-            raise answer.trouble(f"{host}: sends this on to {there.hostname}, which is given nothing; check the host's address")
-        headers = {key: text for key, text in self.headers.items() if is_same or key.lower() in _NO_CREDENTIALS}
-        return replace(self, url=url, headers=headers, options={**self.options, "params": None}, told_before=self.told)
-
-    @property
-    def told(self) -> tuple[str, ...]:
-        """What may be a secret among all that is sent."""
-        found = [*self.told_before, *(self.body.fields if self.body else ()), *_texts(self.options.get("json"))]
-        found += [text for _, text in parse_qsl(urlsplit(self.url).query)]
-        found += [str(text) for name in ("params", "data") for text in (self.options.get(name) or {}).values()]
-        for name, text in self.headers.items():
-            if name.lower() not in _NO_CREDENTIALS:
-                found += [text, *re.split(r"[\s:,;=]+", text)]
-        return tuple({text for text in found if SHORTEST_SECRET <= len(text) <= _LONGEST_SECRET})
 
 
 @dataclass
@@ -167,7 +77,7 @@ class Http:
         Repeated after trouble up to 3 times where that changes nothing (`repeats`; else by the method).
         Raises HostRefused, Denied, RateLimited, Transient, ConfigError and the deadline's error.
         """
-        request = _Request(method, url, headers or {}, {"params": _encodable(params), "json": content, "data": _encodable(form)})
+        request = Request(method, url, headers or {}, {"params": encodable(params), "json": content, "data": encodable(form)})
         may_repeat = method in {"GET", "HEAD", "DELETE"} if repeats is None else repeats
         for attempt in range(1, TRIES + 1):
             try:
@@ -210,7 +120,7 @@ class Http:
         body.rewind()
         body.before_block = before_block
         sized = {"Content-Length": str(len(body)), **(headers or {})}
-        request = _Request(method, url, sized, {"params": _encodable(params)}, body, READ_S)
+        request = Request(method, url, sized, {"params": encodable(params)}, body, READ_S)
         answer = self._judged(self._exchange(request, deadline), accept)
         if not body.is_complete and answer.status < 300:
             raise Transient(f"{answer.host}: HTTP {answer.status} came before it had everything; it is tried again later")
@@ -234,12 +144,12 @@ class Http:
 
         def take(answer: requests.Response) -> bytes:
             if not 200 <= answer.status_code < 300:
-                return _kept(answer)
-            _to_disk(answer, target, deadline, size_bytes)
+                return kept(answer)
+            to_disk(answer, target, deadline, size_bytes)
             return b""
 
         identity = {"Accept-Encoding": "identity", **(headers or {})}  # the file's own bytes
-        request = _Request("GET", url, identity, {"params": _encodable(params)}, take=take)
+        request = Request("GET", url, identity, {"params": encodable(params)}, take=take)
         return self._judged(self._exchange(request, deadline), ())
 
     def receive(
@@ -259,20 +169,20 @@ class Http:
 
         def handed_over(answer: requests.Response) -> bytes:
             if answer.status_code not in _WITH_BODY:
-                return _kept(answer)
+                return kept(answer)
             said = {key.lower(): text for key, text in answer.headers.items()}
-            take(Incoming(answer.status_code, said, answer.url, lambda: _blocks(answer, deadline)))
+            take(Incoming(answer.status_code, said, answer.url, lambda: blocks(answer, deadline)))
             return b""
 
         identity = {"Accept-Encoding": "identity", **(headers or {})}  # the file's own bytes
-        return self._exchange(_Request("GET", url, identity, {}, read_s=read_s, take=handed_over, is_plain=True), deadline)
+        return self._exchange(Request("GET", url, identity, {}, read_s=read_s, take=handed_over, is_plain=True), deadline)
 
     def _judged(self, answer: Answer, accept: Collection[int]) -> Answer:
         if 200 <= answer.status < 300 or answer.status in accept:
             return answer
         raise fault(answer, self.clock)
 
-    def _exchange(self, request: _Request, deadline: Deadline) -> Answer:
+    def _exchange(self, request: Request, deadline: Deadline) -> Answer:
         """Follows redirects. Raises Transient, OutcomeUnknown, ConfigError and the deadline's error."""
         for _ in range(REDIRECTS + 1):
             answer = self._once(request, deadline)
@@ -283,10 +193,10 @@ class Http:
                 request.body.rewind()
         raise answer.trouble(f"{answer.host}: redirects without end; check its address")
 
-    def _once(self, request: _Request, deadline: Deadline) -> Answer:
+    def _once(self, request: Request, deadline: Deadline) -> Answer:
         """requests' own errors are dropped, not chained: their text shows the address with the key in it."""
         deadline.check()
-        host = _checked(request, plainly=self.speaks_plainly)
+        host = checked(request, plainly=self.speaks_plainly)
         is_guarded = self.is_public_only and not self._is_proxied(request.url, host)
         session = self._session(request.url)
         options: dict[str, Any] = {key: value for key, value in request.options.items() if value is not None}
@@ -341,101 +251,11 @@ class Http:
         return session
 
 
-def _blocks(answer: requests.Response, deadline: Deadline) -> Iterator[bytes]:
-    """Not gathered to whole ones: who counts how fast they come is told of each."""
-    while block := answer.raw.read1(BLOCK_BYTES, decode_content=False):
-        deadline.check()
-        yield block
-
-
 def _private(host: str) -> VideoError:
     return VideoError(
         f"{host}: leads to this machine or its network; give a public link, or set [sources] allow_private = true",
         Category.UNREACHABLE,
     )
-
-
-def _to_disk(answer: requests.Response, target: Path, deadline: Deadline, size_bytes: int | None) -> None:
-    """urllib3 counts against Content-Length, and none of its errors is an OSError: those here are the disk's."""
-    host, got = urlsplit(answer.url).hostname, 0
-    with _disk_of(target), contextlib.ExitStack() as undo:
-        with target.open("wb") as file:
-            undo.callback(target.unlink, missing_ok=True)
-            for block in answer.raw.stream(BLOCK_BYTES, decode_content=False):
-                deadline.check()
-                got += len(block)
-                if size_bytes is not None and got > size_bytes:
-                    break
-                file.write(block)
-        if size_bytes is not None and got != size_bytes:
-            more = "more" if got > size_bytes else f"{got}"
-            raise Transient(f"{host}: {target.name} has {size_bytes} bytes and {more} came; it is tried again later")
-        undo.pop_all()
-
-
-@contextlib.contextmanager
-def _disk_of(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise Waiting(f"{target.parent}: its disk is full; free some space", Category.NO_SPACE) from error
-        raise Transient(f"{target}: cannot be written: {error.strerror}; make its folder writable") from error
-
-
-def _parts(url: str) -> SplitResult | None:
-    """None for what is no address."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return None
-    return parts
-
-
-def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
-    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
-
-
-def _is_spoken(parts: SplitResult, *, plainly: bool) -> bool:
-    may_be_plain = parts.scheme == "http" and (plainly or is_loopback(parts.geturl()))
-    return parts.hostname is not None and (parts.scheme == "https" or may_be_plain)
-
-
-def _checked(request: _Request, *, plainly: bool) -> str:
-    """The name of its host. Raises ConfigError for what must not leave."""
-    parts = _parts(request.url)
-    if parts is None or not parts.hostname:
-        raise ConfigError("the address of a host cannot be read; write it like https://example.org in the settings")
-    host = parts.hostname
-    if not _is_spoken(parts, plainly=plainly):
-        raise ConfigError(f"{host}: {parts.scheme or 'no scheme'}: only https is spoken, but to this very machine; write https://")
-    for name, text in request.headers.items():
-        if not _HEADER_NAME.fullmatch(name) or not _HEADER_TEXT.fullmatch(text):
-            raise ConfigError(
-                f"{host}: header {plain(name)}: starts with a blank, or holds a line break or another character that HTTP"
-                " cannot carry; check the setting or the secret behind it"
-            )
-    return host
-
-
-def _encodable(fields: Mapping[str, str] | None) -> dict[str, str] | None:
-    """What is no character (a lone surrogate) goes out as `?`."""
-    if fields is None:
-        return None
-    return {key.encode(errors="replace").decode(): str(text).encode(errors="replace").decode() for key, text in fields.items()}
-
-
-def _texts(content: Any) -> Iterator[str]:
-    """Every text in a JSON document, but the names of its fields."""
-    if isinstance(content, str):
-        yield content
-    elif isinstance(content, Mapping):
-        for value in content.values():
-            yield from _texts(value)
-    elif isinstance(content, list | tuple):
-        for value in content:
-            yield from _texts(value)
 
 
 def _ended(deadline: Deadline) -> DailiesError | None:
@@ -460,7 +280,7 @@ def _why(error: Exception) -> str:
     return _REASONS.get(type(inner).__name__, type(inner).__name__)
 
 
-def _lost(request: _Request, host: str, why: str) -> Transient:
+def _lost(request: Request, host: str, why: str) -> Transient:
     """A lost answer is told from a cut by what had left."""
     body = request.body
     if body is None:

@@ -25,6 +25,7 @@ import pytest
 from dailies import http as door
 from dailies import wire
 from dailies.answer import Answer, fault, full_jitter
+from dailies.arriving import ANSWER_BYTES
 from dailies.body import Body, multipart
 from dailies.clock import Deadline, SystemClock
 from dailies.errors import (
@@ -39,7 +40,7 @@ from dailies.errors import (
     Transient,
     VideoError,
 )
-from dailies.http import ANSWER_BYTES, TRIES, Http
+from dailies.http import TRIES, Http
 from loopback import Fault, Loopback, Point, Reply, full, silent
 from support import ROOT, FakeClock
 
@@ -995,7 +996,8 @@ def bomb(count: int) -> bytes:
 MEASURES = """
 import resource, sys
 from dailies.clock import Deadline, SystemClock
-from dailies.http import ANSWER_BYTES, Http
+from dailies.arriving import ANSWER_BYTES
+from dailies.http import Http
 clock = SystemClock()
 http, deadline = Http(clock), Deadline.after(clock, 60)
 http.call("GET", sys.argv[1] + "/warm", deadline)

@@ -24,14 +24,14 @@ from hypothesis import strategies as st
 
 from dailies import config, links
 from dailies.clock import Deadline, SystemClock
+from dailies.disk import written
 from dailies.errors import Category, DailiesError, Denied, Interrupted, Postponed, SourceGone, Transient, VideoError, Waiting
 from dailies.model import Source
 from dailies.sources import Fetched, Ground, Place, fetcher
-from dailies.sources.disk import written
 from dailies.sources.ranges import SPAN_BYTES
-from dailies.sources.transfer import CONNECTIONS, SEVERAL_BYTES
 from dailies.sources.turned import Turned
 from dailies.sources.web import TRIES
+from dailies.sources.web.transfer import CONNECTIONS, SEVERAL_BYTES
 from fileserver import PATH, FileServer, Trouble
 from support import FakeClock, variables
 

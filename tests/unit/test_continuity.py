@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dailies.sources.continuity import PACKET_BYTES, End, bridge
+from dailies.sources.hls.continuity import PACKET_BYTES, End, bridge
 
 PMT, VIDEO, SOUND = 0x1000, 0x100, 0x101
 _PROGRAM = bytes([0, 0, 0xB0, 13, 0, 1, 0xC1, 0, 0, 0, 1, 0xE0 | PMT >> 8, PMT & 0xFF, 1, 2, 3, 4])

@@ -19,7 +19,7 @@ CHILD = {path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / "media/chil
 DOORS = {
     "subprocess": {"process.py"},
     "git": {"git_door.py", "repository.py"},
-    "requests": {"http.py", "wire.py"},
+    "requests": {"arriving.py", "http.py", "request.py", "wire.py"},
     "urllib3": {"http.py", "wire.py"},
     "importlib.import_module": {"hosts/places/place.py"},
     "os.environ": {"config.py"},

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dailies.errors import VideoError
-from dailies.sources.kept_segments import Mark, stretches
-from dailies.sources.playlist import Key, Limits, Master, MediaList, Piece, Segment, Span, Variant, fingerprint, pieces, read
-from dailies.sources.pool import LEAST_WINDOW, Window
-from dailies.sources.segments import is_media
+from dailies.sources.hls.kept_segments import Mark, stretches
+from dailies.sources.hls.playlist import Key, Limits, Master, MediaList, Piece, Segment, Span, Variant, fingerprint, pieces, read
+from dailies.sources.hls.pool import LEAST_WINDOW, Window
+from dailies.sources.hls.segments import is_media
 
 BASE = "https://media.example.org/a/b/index.m3u8?token=1"
 LIMITS = Limits("film", 1000)

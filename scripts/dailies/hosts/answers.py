@@ -8,8 +8,8 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from dailies.errors import DailiesError, Transient
-from dailies.http import is_loopback
 from dailies.redact import Redactor, plain
+from dailies.request import is_loopback
 
 Text = Annotated[str, BeforeValidator(lambda told: "" if told is None else str(told))]  # numbers come as strings, strings as null
 Model = TypeVar("Model", bound=BaseModel)

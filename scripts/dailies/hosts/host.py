@@ -1,7 +1,6 @@
 """What every host can do; an adapter is one file and one line in the registry (docs/hosts.md)."""
 
 import contextlib
-import errno
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -12,7 +11,8 @@ from typing import Any, Final, Protocol
 
 from dailies import atomic
 from dailies.clock import Deadline
-from dailies.errors import Category, ConfigError, Denied, Waiting
+from dailies.disk import full
+from dailies.errors import ConfigError, Denied
 from dailies.http import Http
 from dailies.model import Kind
 
@@ -145,14 +145,20 @@ class Session:
         try:
             atomic.write(self._path, json.dumps(self._content).encode(), mode=0o600)
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise Waiting(f"{self._path.parent}: its disk is full; free some space", Category.NO_SPACE) from error
-            raise ConfigError(f"{self._path}: cannot be written: {error.strerror}; make its folder writable") from error
+            raise full(self._path, error) or self._unwritable(error) from error
 
     def drop(self) -> None:
+        """Raises ConfigError where it cannot be removed."""
         self._content = {}
-        if self._path is not None:
+        if self._path is None:
+            return
+        try:
             self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError(f"{self._path}: cannot be written: {error.strerror}; make its folder writable")
 
     def __repr__(self) -> str:
         return f"Session({os.fspath(self._path) if self._path else ''})"

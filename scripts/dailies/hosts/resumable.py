@@ -29,8 +29,9 @@ from dailies.errors import (
 )
 from dailies.hosts.answers import is_address
 from dailies.hosts.host import Asset, Receipt, Transfer
-from dailies.http import Http, is_loopback
+from dailies.http import Http
 from dailies.redact import Redactor
+from dailies.request import is_loopback
 
 CHUNK_UNIT: Final = 256 * 1024  # a chunk that is not the last is a multiple of it (Google, "Upload a file in chunks")
 RECOVERIES: Final = 5  # in a row, without a byte more at the host

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dailies.clock import Deadline
 from dailies.config import explain, nearest
-from dailies.errors import Category, ConfigError, Transient, Waiting
+from dailies.disk import written
+from dailies.errors import ConfigError, Transient
 from dailies.hosts.host import Asset, Capabilities, Ground, Receipt, Standing, State, Transfer
 from dailies.hosts.places import address as addresses
 from dailies.hosts.places import azure, s3
@@ -23,7 +24,7 @@ from dailies.hosts.places.gcs import Gcs
 from dailies.hosts.places.place import Distant, Found, Place
 from dailies.hosts.places.sftp import Sftp
 from dailies.hosts.places.webdav import WebDav
-from dailies.http import is_loopback
+from dailies.request import is_loopback
 
 # Which settings mean something to which address
 _OWN: Final = {
@@ -139,14 +140,11 @@ class Storage(BaseModel):
         found = place.look(key, deadline)
         if found is None:
             raise Transient(f"{asset.name}: {key} is not there any more; upload it again")
-        try:
-            with target.open("wb") as file, closing(place.read(key, found.size_bytes, deadline)) as blocks:  # type: ignore[type-var]
-                for block in blocks:
-                    file.write(block)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise Waiting(f"{target.parent}: cannot be written: {error.strerror}; free some space", Category.NO_SPACE) from error
+        with written(target), target.open("wb") as file, closing(place.read(key, found.size_bytes, deadline)) as blocks:  # type: ignore[type-var]
+            for block in blocks:
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
 
     def sweep_folders(self) -> tuple[Path, ...]:
         return () if self._address else (self.ground.root / self.path,)

@@ -7,9 +7,9 @@ from urllib.parse import urlunsplit
 
 from dailies import config, links, lists
 from dailies.answer import Answer
+from dailies.arriving import ANSWER_BYTES
 from dailies.clock import Deadline
 from dailies.errors import Category, ConfigError, RateLimited, Transient
-from dailies.http import ANSWER_BYTES
 from dailies.intake import Item, Wishes
 from dailies.listings.listing import Found
 from dailies.sources import Ground

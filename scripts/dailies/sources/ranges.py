@@ -11,8 +11,8 @@ from typing import Final, Self
 
 from dailies import atomic
 from dailies.clock import Deadline
+from dailies.disk import written
 from dailies.errors import Transient
-from dailies.sources.disk import written
 
 SPAN_BYTES: Final = 1 << 20  # at most so much of a connection's work is lost by a kill
 

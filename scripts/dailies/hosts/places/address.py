@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from dailies.http import is_loopback
+from dailies.request import is_loopback
 
 SCHEMES: Final = ("s3", "gs", "az", "webdavs", "webdav", "sftp")
 KEY_FIELDS: Final = ("id", "name", "kind", "sha256", "suffix")

@@ -14,7 +14,7 @@ from dailies.errors import DailiesError, Denied, Transient
 from dailies.hosts.host import Asset, Ground, Transfer
 from dailies.hosts.places.address import Address
 from dailies.hosts.places.place import ANSWER_S, Blocks, Cut, Found, Stored, answered, from_errno, library, silent, stored, tidying
-from dailies.http import is_loopback
+from dailies.request import is_loopback
 from dailies.wire import CONNECT_S, dial
 
 _BLOCK_BYTES: Final = 1 << 20

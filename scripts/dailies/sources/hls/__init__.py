@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from dailies.clock import Deadline
 from dailies.model import Source
-from dailies.sources.kept_segments import Kept
-from dailies.sources.recording import Recording, known
+from dailies.sources.hls.kept_segments import Kept
+from dailies.sources.hls.recording import Recording, known
 from dailies.sources.source import Fetched, Ground, Place
 
 

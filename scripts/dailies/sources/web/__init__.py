@@ -9,15 +9,15 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from dailies.answer import full_jitter
+from dailies.arriving import Incoming
 from dailies.clock import Deadline
 from dailies.errors import DailiesError, Denied, Interrupted, OutOfTime, Postponed, Transient
-from dailies.http import Incoming
 from dailies.model import Source
 from dailies.sources import asking
-from dailies.sources.representation import Representation
 from dailies.sources.slots import slot
 from dailies.sources.source import Fetched, Ground, Place
-from dailies.sources.transfer import Changed, Transfer
+from dailies.sources.web.representation import Representation
+from dailies.sources.web.transfer import Changed, Transfer
 
 TRIES: Final = 5  # in a row that bring nothing
 PATIENCE_S: Final = 30.0  # for a server that wants to be asked later, in all

@@ -12,11 +12,11 @@ from dailies.clock import Deadline
 from dailies.errors import Category, DailiesError, Denied, Postponed, SourceGone, Transient, VideoError
 from dailies.model import Source
 from dailies.sources.asking import Way, refreshed, verdict
-from dailies.sources.kept_segments import Finished, Kept, Track, crc_of
-from dailies.sources.playlist import Init, MediaList, Piece, Segment, pieces
-from dailies.sources.pool import Pool
-from dailies.sources.reading import Found, Reader
-from dailies.sources.segments import Job, Segments, too_large
+from dailies.sources.hls.kept_segments import Finished, Kept, Track, crc_of
+from dailies.sources.hls.playlist import Init, MediaList, Piece, Segment, pieces
+from dailies.sources.hls.pool import Pool
+from dailies.sources.hls.reading import Found, Reader
+from dailies.sources.hls.segments import Job, Segments, too_large
 from dailies.sources.source import Fetched, Ground, Place
 
 log = logging.getLogger(__name__)
@@ -309,7 +309,7 @@ class Recording:
             path = tracks[0][0].path
             crc = None if len(self._tracks[0].stretches()) == 1 else crc_of(path, self.deadline)
         else:
-            from dailies.sources import joining
+            from dailies.sources.hls import joining
 
             self.place.reserve(2 * self._size_bytes)
             path = self.place.tmp / "joined.mkv"

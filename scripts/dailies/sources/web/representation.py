@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dailies import atomic
+from dailies.arriving import Incoming
 from dailies.errors import Category, Transient, VideoError
-from dailies.http import Incoming
 from dailies.model import readable
 from dailies.redact import plain
 from dailies.sources.turned import Turned

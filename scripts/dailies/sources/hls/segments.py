@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dailies.answer import Answer
+from dailies.arriving import Incoming
 from dailies.clock import Deadline
+from dailies.disk import written
 from dailies.errors import Category, ConfigError, Transient, VideoError
-from dailies.http import CALL_S, Incoming
 from dailies.redact import plain
+from dailies.request import CALL_S
 from dailies.sources.asking import Way
-from dailies.sources.disk import written
-from dailies.sources.kept_segments import Mark, Track
-from dailies.sources.playlist import Piece, Span
+from dailies.sources.hls.kept_segments import Mark, Track
+from dailies.sources.hls.playlist import Piece, Span
 from dailies.sources.slots import slot
 from dailies.sources.source import Ground
 

@@ -7,13 +7,13 @@ from typing import Final
 
 from dailies import links
 from dailies.answer import Answer, full_jitter
+from dailies.arriving import Incoming
 from dailies.clock import Deadline
 from dailies.errors import Category, ConfigError, Postponed, Transient, VideoError
-from dailies.http import Incoming
 from dailies.model import Source
 from dailies.sources.asking import Way, verdict, way
-from dailies.sources.playlist import BEGINNING, Limits, Master, MediaList, read
-from dailies.sources.segments import steady
+from dailies.sources.hls.playlist import BEGINNING, Limits, Master, MediaList, read
+from dailies.sources.hls.segments import steady
 from dailies.sources.slots import slot
 from dailies.sources.source import Ground
 from dailies.sources.turned import Turned

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Final
 
 from dailies.clock import Deadline
+from dailies.disk import written
 from dailies.errors import Category, VideoError, Waiting
 from dailies.media import ffmpeg, recipes
 from dailies.media.children import died
 from dailies.process import run
-from dailies.sources.disk import written
-from dailies.sources.kept_segments import Stretch
+from dailies.sources.hls.kept_segments import Stretch
 
 _STAMP: Final = b"com.apple.streaming.transportStreamTimestamp\0"
 _STAMP_HZ: Final = 90_000

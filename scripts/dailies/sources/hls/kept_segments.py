@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dailies import atomic
 from dailies.clock import Deadline
-from dailies.sources.continuity import Content, End, bridge
-from dailies.sources.disk import written
-from dailies.sources.playlist import Piece, PieceKind, Segment, fingerprint, pieces
+from dailies.disk import written
+from dailies.sources.hls.continuity import Content, End, bridge
+from dailies.sources.hls.playlist import Piece, PieceKind, Segment, fingerprint, pieces
 
 _BLOCK_BYTES: Final = 1 << 20
 _MAPPED_BYTES: Final = 4 << 20  # larger pieces are not read into memory

@@ -8,17 +8,17 @@ from dataclasses import replace
 from typing import Final
 
 from dailies.answer import Answer
+from dailies.arriving import Incoming
 from dailies.clock import Deadline, Halt
+from dailies.disk import written
 from dailies.errors import Category, Interrupted, Postponed, Transient, VideoError
-from dailies.http import Incoming
 from dailies.model import Source
-from dailies.sources import representation
 from dailies.sources.asking import Way, verdict
-from dailies.sources.disk import written
 from dailies.sources.ranges import Claim, Part, is_whole
-from dailies.sources.representation import Representation, host_of
 from dailies.sources.slots import slot
 from dailies.sources.source import Ground, Place
+from dailies.sources.web import representation
+from dailies.sources.web.representation import Representation, host_of
 
 SLOWEST_BYTES_PER_S: Final = 1000
 SEVERAL_BYTES: Final = 32 << 20  # below, several connections cost more than they bring
