@@ -215,6 +215,7 @@ class Sources(Section):
     max_height: int = Field(0, ge=0, description="of a playlist's variants the best with at most so many lines; 0 = the best")
     stall: Duration = Field(
         60.0,
+        gt=0,
         description="a connection that brings fewer than 1,000 bytes a second for this long is cut",
         json_schema_extra={"unit": "duration"},
     )

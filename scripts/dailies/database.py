@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from dailies import atomic, merge
+from dailies import atomic, links, merge
 from dailies.clock import Clock, timestamp
 from dailies.errors import Blocked, Category, ConfigError
 from dailies.locks import TIMEOUT_S, SharedLock
@@ -309,7 +309,8 @@ class Database:
         """True only when a host has the video."""
         if code is not None:
             return any(self.load(video_id).is_published() for video_id in self.index().by_code.get(code, ()))
-        return any(video.is_published() for video in self.videos() if video.source.uri == url)
+        same = {links.identity(url), links.identity(url, keeps_query=True)} if url and links.is_link(url) else set()
+        return any(video.is_published() for video in self.videos() if video.source.uri == url or video.source.identity in same)
 
     def blocked(self) -> list[str]:
         """A line for each record that was set aside and could not be taken back (design, rule 12)."""

@@ -18,7 +18,6 @@ from dailies.body import Body, Throttle
 from dailies.clock import Clock, Deadline
 from dailies.errors import (
     Category,
-    ConfigError,
     DailiesError,
     Denied,
     HostRefused,
@@ -198,22 +197,16 @@ class Http:
         deadline.check()
         host = checked(request, plainly=self.speaks_plainly)
         is_guarded = self.is_public_only and not self._is_proxied(request.url, host)
-        session = self._session(request.url)
-        options: dict[str, Any] = {key: value for key, value in request.options.items() if value is not None}
-        if request.body is not None:
-            options["data"] = request.body
         trouble: DailiesError
-        with Watch(deadline, is_public_only=is_guarded) as watch:
+        limit = deadline
+        if request.is_plain:
+            silent = f"{host}: no answer within {request.read_s:.0f} s; it is tried again later"
+            limit = deadline.within(request.read_s, lambda: Transient(silent))
+        with Watch(limit, is_public_only=is_guarded) as watch:
             try:
-                headers = {"User-Agent": self.agent, **request.headers}
-                timeout = (CONNECT_S, min(request.read_s, deadline.remaining() + 1))  # the watch comes first
-                if request.is_plain:
-                    answer = session.get_plainly(request.url, headers, timeout)
-                else:
-                    answer = session.request(
-                        request.method, request.url, headers=headers, timeout=timeout, allow_redirects=False, stream=True, **options
-                    )
-                with answer:
+                with self._asked(request, deadline) as answer:
+                    if answer.status_code in _WITH_BODY:
+                        watch.deadline = deadline  # whoever takes it sees how fast it comes
                     content = request.take(answer)
                     said = {key.lower(): text for key, text in answer.headers.items()}
                     whole = request.body is not None and request.body.is_complete
@@ -225,13 +218,24 @@ class Http:
                 trouble = _lost(request, host, _why(error))
             except PrivateAddress:
                 trouble = _private(host)
-            except UnicodeError:
-                trouble = ConfigError(f"{host[:80]}: can be no name of a host; check its address")
-        session.close()
-        ended = _ended(deadline)
+        self._session(request.url).close()
+        ended = _ended(watch.deadline)
         if ended is not None and (isinstance(ended, Interrupted | OutOfTime) or not isinstance(trouble, OutcomeUnknown)):
             raise ended
         raise trouble
+
+    def _asked(self, request: Request, deadline: Deadline) -> requests.Response:
+        """The head of the answer; its body is still to come."""
+        session, headers = self._session(request.url), {"User-Agent": self.agent, **request.headers}
+        timeout = (CONNECT_S, min(request.read_s, deadline.remaining() + 1))  # the watch comes first
+        if request.is_plain:
+            return session.get_plainly(request.url, headers, timeout)
+        options: dict[str, Any] = {key: value for key, value in request.options.items() if value is not None}
+        if request.body is not None:
+            options["data"] = request.body
+        return session.request(
+            request.method, request.url, headers=headers, timeout=timeout, allow_redirects=False, stream=True, **options
+        )
 
     def _is_proxied(self, url: str, host: str) -> bool:
         """Whether a proxy connects in our place; it is given no address of this machine or its network, as far as we know it."""

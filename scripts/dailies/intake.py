@@ -190,14 +190,14 @@ def _linked(item: Item, clock: Clock) -> Video:
     name = links.name_of(url)
     source = Source(
         kind="hls" if name.lower().endswith(_PLAYLISTS) else "http",  # a guess: its content decides
-        uri=links.public(url) if wishes.secret_env else links.without_fragment(url),
-        original_name=name,
+        uri=links.origin(url) if wishes.secret_env else links.without_fragment(url),
+        original_name=links.host_of(url) if wishes.secret_env else name,
         size_bytes=0,
         identity=links.identity(url, keeps_query=wishes.keep_query),
         expected_sha256=wishes.sha256,
         secret_env=wishes.secret_env,
     )
-    return _queued(source, links.title_of(url), wishes, clock)
+    return _queued(source, source.original_name if wishes.secret_env else links.title_of(url), wishes, clock)
 
 
 def _queued(source: Source, title: str, wishes: Wishes, clock: Clock) -> Video:

@@ -25,6 +25,7 @@ def parse(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port
+        (parts.hostname or "").encode("idna")
     except ValueError:
         raise ConfigError("the link cannot be read; write it like https://example.org/film.mp4") from None
     host = parts.hostname or ""
@@ -62,6 +63,16 @@ def public(url: str) -> str:
     """The link without what may be a secret: credentials, query and fragment."""
     parts = parse(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def host_of(url: str) -> str:
+    return parse(url).hostname or ""
+
+
+def origin(url: str) -> str:
+    """What may be shown of a link whose path is a secret too."""
+    parts = parse(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
 
 
 def without_fragment(url: str) -> str:

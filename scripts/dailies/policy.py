@@ -103,8 +103,11 @@ def _ended(video: Video, state: State, step: StepName | None, error: DailiesErro
 
 
 def after_crash(video: Video, step: StepName | None, now: datetime) -> Video:
-    """A video that a dead run had in hand, in this step: queued again; the fifth time in a row failed."""
-    if step is None:
+    """A video that a dead run had in hand, in this step: queued again; the fifth time in a row failed.
+
+    Not while a link was fetched, which may take longer than many machines live: what came is gone on from.
+    """
+    if step is None or (step is StepName.FETCH and video.source.kind != "file"):
         return video.with_(state=State.QUEUED)
     count = video.interruptions + 1 if video.interrupted_step is step else 1
     video = video.with_(state=State.QUEUED, interruptions=count, interrupted_step=step)

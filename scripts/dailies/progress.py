@@ -35,6 +35,7 @@ class Pace:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._told: dict[tuple[str, str], tuple[float, int]] = {}
+        self._ended: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
     def is_due(self, key: tuple[str, str], done: int, of: int | None) -> bool:
@@ -44,7 +45,10 @@ class Pace:
             at, before = self._told.setdefault(key, (now, 0))
             if of is not None and done >= of:
                 del self._told[key]
-                return of >= _WORTH_BYTES
+                is_first = key not in self._ended
+                self._ended.add(key)
+                return is_first and of >= _WORTH_BYTES
+            self._ended.discard(key)
             is_step = of is not None and now - at >= _STEP_S and (done - before) * 10 >= of
             if not is_step and now - at < _PAUSE_S:
                 return False

@@ -24,6 +24,11 @@ def secrets_of(environment: Mapping[str, str], names: Iterable[str] = ()) -> fro
     return frozenset(value for value in values if len(value) >= SHORTEST_SECRET)
 
 
+def says_secret(name: str) -> bool:
+    """Whether a variable of this name is masked everywhere and given to no child."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables whose name does not say secret."""
     return {name: value for name, value in environment.items() if not _SECRET_NAME.search(name)}

@@ -46,7 +46,7 @@ class Request:
     read_s: float = CALL_S
     take: Callable[[requests.Response], bytes] = field(default=kept, repr=False)
     told_before: tuple[str, ...] = field(default=(), repr=False)
-    is_plain: bool = False  # one of many GETs for what anybody may see
+    is_plain: bool = False  # one of many GETs for what anybody may see: its body may take any time, its head may not
 
     def moved(self, answer: Answer, trusts: Callable[[str], bool], *, plainly: bool) -> "Request":
         """To another address, without credentials where that is another origin.
@@ -87,6 +87,7 @@ def _parts(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
         _ = parts.port
+        (parts.hostname or "").encode("idna")
     except ValueError:
         return None
     return parts

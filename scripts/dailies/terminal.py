@@ -109,6 +109,10 @@ class BarWatcher(LogWatcher):
         self._progress.update(self._tasks[video.id], description=f"{video.code[:32]:32} {step}", completed=number)
 
     def step_ended(self, video: Video, step: StepName, duration_s: float, error: str | None) -> None:
+        with self._lock:
+            fetched = self._transfers.pop(("", video.id), None) if step is StepName.FETCH else None
+        if fetched is not None:
+            self._progress.remove_task(fetched)
         if error is not None:
             super().step_ended(video, step, duration_s, error)
 

@@ -24,6 +24,7 @@ from dailies.clock import Deadline
 CONNECT_S: Final = 15.0
 READ_S: Final = 900.0  # hosts process an upload before they answer (internetarchive, issue 387)
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+_OLD: Final = tuple(map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "fec0::/10")))  # said to be global
 _LOOK_S: Final = 0.1  # how late a blocked call sees a stop
 
 
@@ -163,6 +164,8 @@ def is_public(address: str) -> bool:
             wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if wrapped is not None:
             return is_public(str(wrapped))
+        if any(ip in network for network in _OLD):
+            return False
     return ip.is_global and not ip.is_multicast
 
 

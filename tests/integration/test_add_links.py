@@ -57,13 +57,21 @@ def test_keep_query_tells_links_apart_by_it(dailies: Command, shelf: Shelf) -> N
 
 
 def test_a_secret_link_is_in_the_environment_only(dailies: Command, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_LINK", "https://user:hunter2hunter2@example.org/a.mp4?signature=abcdefghijkl")
+    monkeypatch.setenv("MY_SECRET", "https://user:hunter2hunter2@example.org/a.mp4?signature=abcdefghijkl")
+
+    done = dailies("add", "--secret-env", "MY_SECRET")
+
+    (record,) = shelf.records().values()
+    assert (record["source"]["uri"], record["source"]["secret_env"]) == ("https://example.org", "MY_SECRET")
+    assert not any(secret in done.out + done.err + json.dumps(record) for secret in ("hunter2", "abcdefghijkl", "a.mp4"))
+
+
+def test_a_secret_link_in_a_variable_that_nobody_masks_is_refused(dailies: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_LINK", "https://example.org/private/9f8e7d6c/a.mp4")
 
     done = dailies("add", "--secret-env", "MY_LINK")
 
-    (record,) = shelf.records().values()
-    assert (record["source"]["uri"], record["source"]["secret_env"]) == (A.replace("films/", ""), "MY_LINK")
-    assert "hunter2" not in done.out + done.err + json.dumps(record)
+    assert (done.code, "call it MY_LINK_SECRET" in done.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from email.utils import format_datetime
@@ -27,12 +29,13 @@ from dailies.clock import Deadline, SystemClock
 from dailies.disk import written
 from dailies.errors import Category, DailiesError, Denied, Interrupted, Postponed, SourceGone, Transient, VideoError, Waiting
 from dailies.model import Source
-from dailies.sources import Fetched, Ground, Place, fetcher
+from dailies.sources import Fetched, Ground, Place, asking, fetch, fetcher
 from dailies.sources.ranges import SPAN_BYTES
 from dailies.sources.turned import Turned
 from dailies.sources.web import TRIES
 from dailies.sources.web.transfer import CONNECTIONS, SEVERAL_BYTES
 from fileserver import PATH, FileServer, Trouble
+from integration.kill_driver import wait_until
 from support import FakeClock, variables
 
 MB = 1 << 20
@@ -463,7 +466,7 @@ def test_a_server_that_sends_nothing_is_given_up_for_now(server: FileServer, pla
     with pytest.raises(Transient, match=r"127\.0\.0\.1: .+; it is tried again later"):
         _fetch(server.url, place)
 
-    assert len(server.asked) == TRIES
+    wait_until(lambda: len(server.asked) == TRIES)
 
 
 def test_a_slow_drip_is_cut_and_tried_again(server: FileServer, place: Place) -> None:
@@ -539,16 +542,16 @@ def test_a_server_that_asks_for_a_moment_gets_it(
     assert place.target.read_bytes() == FILM
 
 
-@pytest.mark.parametrize("waits", [["31"], ["20", "20"], ["1"] * 40])
-def test_a_server_that_asks_for_more_postpones_the_video(
-    waits: list[str], server: FileServer, place: Place, clock: FakeClock
+@pytest.mark.parametrize(("waits", "later_s"), [(["31"], 31), (["20", "20"], 600), (["1"] * 40, 600)])
+def test_a_server_that_asks_for_more_postpones_the_video_and_one_that_was_obeyed_for_longer(
+    waits: list[str], later_s: int, server: FileServer, place: Place, clock: FakeClock
 ) -> None:
     server.troubles = [Trouble(429, {"Retry-After": wait}) for wait in waits]
 
     with pytest.raises(Postponed) as postponed:
         _fetch(server.url, place, _ground(clock))
 
-    assert postponed.value.until == clock.now() + timedelta(seconds=int(waits[0]))
+    assert postponed.value.until == clock.now() + timedelta(seconds=later_s)
     assert sum(clock.slept) < 30.1
 
 
@@ -796,3 +799,61 @@ def test_whatever_goes_wrong_the_bytes_are_those_of_the_server_or_there_are_none
 
         assert place.target.read_bytes() == content
         assert json.loads((place.kept / "http.json").read_text())["is_checked"]
+
+
+def test_what_ends_in_no_answer_costs_the_stall_and_no_more(place: Place) -> None:
+    with dripping(b"HTTP/1.1 500 Not Now\r\nContent-Length: 1000000\r\n\r\n") as url:
+        ground = Ground.of(config.Sources(allow_private=True, stall=0.4), place.kept, SystemClock(), {})
+        began = time.monotonic()
+
+        with pytest.raises(Transient, match="no answer within"):
+            ground.http.receive(f"{url}/film.mp4", Deadline.after(SystemClock(), 30), lambda _: None, read_s=0.4)
+
+        assert time.monotonic() - began < 5
+
+
+@contextmanager
+def dripping(head: bytes) -> Iterator[str]:
+    """A server whose body never ends, a byte at a time."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            with suppress(OSError), listener.accept()[0] as client:
+                client.sendall(head)
+                while not over.wait(0.05):
+                    client.sendall(b".")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "link", ["https://a..b/film.mp4", "https://example.org:99999/", f"https://{'a' * 64}.example/", "https://[bad/"]
+)
+def test_a_link_that_cannot_be_asked_is_its_own_videos_trouble(link: str, place: Place) -> None:
+    source = Source(kind="http", uri=link, original_name="film.mp4", size_bytes=0, identity="0" * 64)
+
+    with pytest.raises(VideoError):
+        fetch(source, _ground(), place, Deadline.after(SystemClock(), 10))
+
+
+def test_a_variable_that_is_not_set_is_waited_for(place: Place) -> None:
+    source = Source(kind="http", uri="https://example.org/a.mp4", original_name="a.mp4", size_bytes=0, identity="0" * 64)
+    settings = config.Sources.model_validate({"sites": {"example.org": {"authorization_env": "NOT_SET"}}})
+
+    with pytest.raises(Waiting, match="NOT_SET: not set or empty"):
+        fetch(source, Ground.of(settings, place.kept, SystemClock(), {}), place, Deadline.after(SystemClock(), 10))
+
+
+def test_a_sites_authorization_leaves_by_tls_to_its_own_port_only() -> None:
+    settings = config.Sources.model_validate({"sites": {"example.org": {"authorization_env": "KEY"}}})
+    ground = Ground.of(settings, Path(), SystemClock(), {"KEY": "Bearer 0123456789"})
+
+    assert asking.way("https://example.org/a.mp4", ground).headers == {"Authorization": "Bearer 0123456789"}
+    assert asking.way("https://example.org:8443/a.mp4", ground).headers == {}
+    with pytest.raises(VideoError, match="by https only"):
+        asking.way("http://example.org/a.mp4", ground)

@@ -122,6 +122,9 @@ WRITES: Mapping[str, Callable[[Database], Any]] = {
     "save anew": lambda database: database.save(_video(2, code="other")),
     "add a new one": lambda database: database.add(_video(3, code="another")),
     "add a known one": lambda database: database.add(KNOWN),
+    "add_all": lambda database: [
+        added[1] for added in database.add_all([_video(5, code="several"), KNOWN]) if isinstance(added, tuple)
+    ],
     "merge_in": lambda database: database.merge_in({_place(database, MERGED): (None, to_json(MERGED))}),
 }
 OPERATIONS = {**READS, **WRITES}

@@ -589,6 +589,15 @@ def test_only_five_deaths_in_a_row_in_the_same_step_fail_a_video(video: Video, d
 
 
 @settings(max_examples=100, deadline=None)
+@given(video=_open_videos(), deaths=st.integers(1, 40), kind=st.sampled_from(["http", "hls", "storage"]))
+def test_a_link_whose_fetch_dies_with_its_machine_is_never_given_up(video: Video, deaths: int, kind: str) -> None:
+    after = before = video.with_(source=video.source.model_copy(update={"kind": kind}))
+    for _ in range(deaths):
+        after = policy.after_crash(after, StepName.FETCH, NOW)
+
+    assert after == before.with_(state=State.QUEUED)
+
+
 @given(video=_open_videos(), step=STEPS, took=st.floats(0, 1000))
 def test_a_step_that_succeeds_ends_its_row_of_deaths_and_no_others(video: Video, step: StepName, took: float) -> None:
     after = policy.after_step(video, step, took, NOW)

@@ -95,9 +95,12 @@ def _digits(sha256: str | None) -> str | None:
 
 
 def _secret_links(name: str | None) -> Iterator[str]:
-    from dailies import config, links
+    from dailies import config, links, redact
 
     if name:
+        if not redact.says_secret(name):
+            names = "TOKEN, KEY, SECRET or PASSWORD"
+            raise ConfigError(f"--secret-env: {name}: only names with {names} in them are masked everywhere; call it {name}_SECRET")
         link = config.environment().get(name, "")
         if not links.is_link(link):
             raise ConfigError(f"{name}: holds no link; set it to one, like https://example.org/film.mp4")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from dailies.clock import Deadline
-from dailies.errors import Category, Waiting
+from dailies.errors import Category, ConfigError, Waiting
 from dailies.model import Source
 from dailies.sources.file import FileSource
 from dailies.sources.hls import Playlist
@@ -40,7 +40,12 @@ def is_here(source: Source, ground: Ground) -> bool:
 def fetch(source: Source, ground: Ground, place: Place, deadline: Deadline) -> Fetched:
     """As its fetcher does, and by another where the content says so: names of links tell little. Raises what fetchers do."""
     try:
-        return fetcher(source, ground).fetch(source, place, deadline)
-    except Turned as turned:
-        source = source.model_copy(update={"kind": turned.kind})
-        return fetcher(source, ground).fetch(source, place, deadline)
+        try:
+            return fetcher(source, ground).fetch(source, place, deadline)
+        except Turned as turned:
+            source = source.model_copy(update={"kind": turned.kind})
+            return fetcher(source, ground).fetch(source, place, deadline)
+    except ConfigError as error:
+        if source.kind == "file":
+            raise
+        raise Waiting(f"{source.original_name}: {error}", Category.SETTINGS) from error  # one link's matter, and no other's

@@ -22,10 +22,12 @@ from dailies.errors import (
     SourceGone,
     Transient,
     VideoError,
+    Waiting,
 )
 from dailies.model import Source
 from dailies.process import run
 from dailies.redact import plain
+from dailies.request import is_loopback
 from dailies.sources.source import Ground
 
 _REFRESH_S: Final = 60.0
@@ -45,8 +47,11 @@ class Way:
 
 
 def way(url: str, ground: Ground) -> Way:
-    """With what the link itself or its site's settings say. Raises ConfigError."""
-    parts = links.parse(url)
+    """With what the link itself or its site's settings say. Raises VideoError, Waiting."""
+    try:
+        parts = links.parse(url)
+    except ConfigError as error:
+        raise VideoError(str(error), Category.UNSUPPORTED) from None
     if parts.scheme.lower() not in links.SCHEMES:
         raise VideoError(f"{links.shown(url)}: only https and http are fetched; give another link", Category.UNSUPPORTED)
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
@@ -54,7 +59,9 @@ def way(url: str, ground: Ground) -> Way:
     if site.authorization_env:
         said = ground.variables.get(site.authorization_env, "")
         if not said:
-            raise ConfigError(f"{site.authorization_env}: not set or empty; set it to what {parts.hostname} wants to be sent")
+            raise Waiting(f"{site.authorization_env}: not set or empty; set it to what {parts.hostname} wants to be sent")
+        if parts.scheme.lower() != "https" and not is_loopback(url):
+            raise VideoError(f"{parts.hostname}: its authorization is sent by https only; give such a link", Category.UNSUPPORTED)
         return Way(bare, {"Authorization": said})
     if parts.username is None:
         return Way(bare)
@@ -65,14 +72,14 @@ def way(url: str, ground: Ground) -> Way:
 def refreshed(source: Source, ground: Ground, deadline: Deadline) -> str:
     """A fresh link in the place of one that has expired, as its site's settings say; the same one where they say nothing.
 
-    Raises Transient where none was got, ConfigError, VideoError and the deadline's error.
+    Raises Transient where none was got, Waiting, ConfigError where there is no such program, and the deadline's error.
     """
     link = ground.link(source)
     site, limit = _site(link, ground), deadline.within(_REFRESH_S, lambda: _not_refreshed(source, "nothing came in time"))
     if site.refresh_command:
         done = run(site.refresh_command, limit, work=ground.root / "work", variables={"DAILIES_LINK": link})  # argv is seen by all
         if done.died or done.code != 0:
-            raise _not_refreshed(source, f"the command said {done.last_words()}")
+            raise _not_refreshed(source, f"the command ended with {done.code}")  # its words may hold the link
         return _first_link(done.stdout, source)
     if site.refresh_url:
         filled = site.refresh_url.replace("{link}", quote(link, safe="")).replace("{path}", quote(urlsplit(link).path))
@@ -83,8 +90,10 @@ def refreshed(source: Source, ground: Ground, deadline: Deadline) -> str:
 
 def _first_link(said: bytes, source: Source) -> str:
     line = said.decode("utf-8", "replace").strip().partition("\n")[0].strip()
-    if not links.is_link(line):
-        raise _not_refreshed(source, "its first line is no link")
+    try:
+        links.parse(line)
+    except ConfigError:
+        raise _not_refreshed(source, "its first line is no link") from None
     return line
 
 
@@ -95,7 +104,11 @@ def _not_refreshed(source: Source, why: str) -> Transient:
 
 
 def _site(url: str, ground: Ground) -> Site:
-    return ground.settings.sites.get((links.parse(url).hostname or "").lower(), Site())
+    """Another port of the same host is another site."""
+    parts = links.parse(url)
+    host = (parts.hostname or "").lower()
+    key = host if parts.port in {None, 443} or is_loopback(url) else f"{host}:{parts.port}"
+    return ground.settings.sites.get(key, Site())
 
 
 def verdict(source: Source, answer: Answer, clock: Clock) -> DailiesError:

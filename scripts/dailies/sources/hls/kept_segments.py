@@ -8,8 +8,8 @@ import re
 import shutil
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final, Self, get_args
 
@@ -24,6 +24,7 @@ from dailies.sources.hls.playlist import Piece, PieceKind, Segment, fingerprint,
 _BLOCK_BYTES: Final = 1 << 20
 _MAPPED_BYTES: Final = 4 << 20  # larger pieces are not read into memory
 _LIVE: Final = "live"
+Orders = Mapping[str, Sequence[Piece]]
 _TEXT: Final = re.compile(rf"(\d+)\.({'|'.join(get_args(PieceKind))})(\+?)\.(\d+)\.(\d+)\.([0-9a-f]{{8}})")
 
 
@@ -49,6 +50,10 @@ class Mark:
             return None
         kind: PieceKind = next(one for one in get_args(PieceKind) if one == found[2])
         return cls(int(found[1]), kind, bool(found[3]), int(found[4]), int(found[5]), int(found[6], 16))
+
+    @property
+    def is_empty(self) -> bool:
+        return self.kind in {"gap", "lost"}
 
     def __str__(self) -> str:
         begins = "+" if self.begins else ""
@@ -147,8 +152,8 @@ class Track:
         """All that there will be, from the beginning."""
         self.ahead = deque(wanted[len(self.marks) :])
 
-    def follows(self, segments: Sequence[Segment]) -> None:
-        """What a live playlist holds behind what is here, some of which may have gone from it."""
+    def follows(self, segments: Sequence[Segment], *, is_other: bool = False) -> None:
+        """What a live playlist holds behind what is here, some of which may have gone from it; `is_other`: of another variant."""
         if self.marks and self.marks[-1].kind == "init":
             self._cut(self.marks[:-1])
         last = self.marks[-1].number if self.marks else None
@@ -156,22 +161,52 @@ class Track:
         first = fresh[0].number if fresh else None
         is_fragmented = "init" in {one.kind for one in self.marks} | {one.kind for one in fresh}
         for mark in list(self.loose.values()):
-            is_over = last is not None and mark.number <= last
+            is_over = (last is not None and mark.number <= last) or (is_other and first is not None and mark.number >= first)
             if is_over or (is_fragmented and first is not None and mark.number < first):
                 self._file(self.loose.pop(mark.place)).unlink(missing_ok=True)
         places = {one.place for one in fresh}
         old = [mark.piece() for place, mark in self.loose.items() if place not in places]
-        self.ahead = deque(sorted([*fresh, *old], key=lambda one: one.place))
+        if is_other and fresh:
+            fresh[0] = replace(fresh[0], begins=True)
+        self.ahead = deque(self._begun(sorted([*fresh, *old], key=lambda one: one.place)))
+
+    def loses(self, lost: Collection[tuple[int, bool]]) -> None:
+        """The pieces of these places do not come, nor what cannot be read without one of them."""
+        ahead: list[Piece] = []
+        has_init = True
+        for piece in self.ahead:
+            if piece.kind == "init":
+                has_init = piece.place not in lost
+            is_lost = piece.place in lost or not (has_init or piece.is_empty)
+            if not is_lost:
+                ahead.append(piece)
+            elif piece.kind != "init":
+                ahead.append(Piece(piece.number, "lost", piece.begins, piece.duration_ms))
+        self.ahead = deque(self._begun(ahead))
+
+    def _begun(self, ahead: Sequence[Piece]) -> Iterator[Piece]:
+        """Behind something lost it begins anew; only fragments of MP4 bear times that go on."""
+        is_fragmented = any(one.kind == "init" for one in (*self.marks, *ahead))
+        trailing = itertools.takewhile(lambda mark: mark.is_empty, reversed(self.marks))
+        is_lost, last = any(mark.kind == "lost" for mark in trailing), self.marks[-1].number if self.marks else None
+        for piece in ahead:
+            is_lost = is_lost or piece.kind == "lost" or (last is not None and piece.number > last + 1)
+            last = piece.number
+            if piece.kind == "media" and is_lost and not is_fragmented:
+                yield replace(piece, begins=True)
+            else:
+                yield piece
+            is_lost = is_lost and piece.is_empty
 
     def missing(self) -> list[Piece]:
-        return [one for one in self.ahead if one.kind != "gap" and one.place not in self.loose]
+        return [one for one in self.ahead if not one.is_empty and one.place not in self.loose]
 
     def join(self) -> int:
         """Append whatever is next and here. Bytes that were appended."""
         before = self.size_bytes
         while self.ahead:
             piece = self.ahead[0]
-            if piece.kind != "gap" and piece.place not in self.loose:
+            if not piece.is_empty and piece.place not in self.loose:
                 break
             self._append(piece)
             self.loose.pop(piece.place, None)
@@ -191,13 +226,13 @@ class Track:
             self._stretch, self._end = self._stretch + 1, None
         mark = Mark.of(piece)
         with written(self._joined):
-            if piece.kind != "gap":
+            if not piece.is_empty:
                 loose = self.loose[piece.place]
                 mark = self._copied(piece, loose)
             journal = self._writer(self._journal)
             journal.write(f"{mark}\n".encode())
             journal.flush()
-            if piece.kind != "gap":
+            if not piece.is_empty:
                 self._file(loose).unlink(missing_ok=True)
         self._counts(mark)
 
@@ -222,9 +257,12 @@ class Track:
         return self._writers[path]
 
     def close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
-        self._writers.clear()
+        """Raises Waiting for a full disk: what could not be written is tried once more here."""
+        writers, self._writers = self._writers, {}
+        with contextlib.ExitStack() as stack:
+            for path, writer in writers.items():
+                stack.enter_context(written(path))
+                stack.enter_context(writer)
 
     def _counts(self, mark: Mark) -> None:
         self.marks.append(mark)
@@ -249,10 +287,11 @@ class Track:
             self._end = self._found_end()
 
     def _found_end(self) -> End | None:
-        if not self.marks or self.marks[-1].kind != "media":
+        last = next((mark for mark in reversed(stretches(self.marks)[-1]) if not mark.is_empty), None)
+        if last is None or last.kind != "media":
             return None
         with self._path(self._stretch).open("rb") as joined:
-            joined.seek(-self.marks[-1].size_bytes, os.SEEK_END)
+            joined.seek(-last.size_bytes, os.SEEK_END)
             return End.of(joined.read())
 
     def _intact(self, marks: Sequence[Mark], deadline: Deadline) -> Iterator[Mark]:
@@ -314,10 +353,11 @@ class Finished(BaseModel):
 
 
 class State(BaseModel):
-    """`prints`: by track what its playlist looked like, or that it was live."""
+    """`prints`: by track what its playlist looked like, or that it was live; `variants`: the print of what it is of a master."""
 
     model_config = ConfigDict(frozen=True)
     prints: Mapping[str, str] = {}
+    variants: Mapping[str, str] = {}
     finished: Finished | None = None
 
 
@@ -336,6 +376,11 @@ class Kept:
     def is_live(self) -> bool:
         return _LIVE in self.state.prints.values()
 
+    def has_recorded(self) -> bool:
+        """What is recorded of a live playlist may never come again."""
+        here = [mark for track in self.tracks.values() for mark in (*track.marks, *track.loose.values())]
+        return self.is_live() and any(mark.kind == "media" for mark in here)
+
     def resume(self, deadline: Deadline) -> None:
         """Whatever the state tells of."""
         self.tracks = {name: Track(self.folder, name) for name in self.state.prints}
@@ -343,30 +388,38 @@ class Kept:
             track.resume(deadline)
 
     def close(self) -> None:
-        for track in self.tracks.values():
-            track.close()
+        with contextlib.ExitStack() as stack:
+            for track in self.tracks.values():
+                stack.callback(track.close)
 
-    def fits(self, orders: Mapping[str, Sequence[Piece]], *, is_live: bool) -> bool:
+    def fits(self, orders: Orders, variants: Mapping[str, str], *, is_live: bool) -> bool:
         """Whether what is here is of this playlist."""
         if self.is_live():
-            return orders.keys() == self.state.prints.keys()
-        return self.state.prints == _prints(orders, is_live=is_live)
+            return orders.keys() == self.state.prints.keys() and (self.has_recorded() or variants == self.state.variants)
+        return self.state.prints == _prints(orders, variants, is_live=is_live)
 
-    def begin(self, orders: Mapping[str, Sequence[Piece]], *, is_live: bool, deadline: Deadline) -> None:
+    def turns(self, variants: Mapping[str, str]) -> None:
+        """A live playlist goes on with these."""
+        if variants != self.state.variants:
+            self._save(self.state.model_copy(update={"variants": variants}))
+
+    def begin(self, orders: Orders, variants: Mapping[str, str], *, is_live: bool, deadline: Deadline) -> None:
         """From nothing."""
         self.close()
         with written(self.folder):
             for name in ("segments", "joined"):
                 if (self.folder / name).exists():
                     shutil.rmtree(self.folder / name)
-        self._save(State(prints=_prints(orders, is_live=is_live)))
+        self._save(State(prints=_prints(orders, variants, is_live=is_live), variants=variants))
         self.resume(deadline)
 
     def finish(self, path: Path, target: Path, finished: Finished) -> None:
         """Put the whole in place, and tell before, so that nobody begins anew behind it."""
         self._save(self.state.model_copy(update={"finished": finished}))
         with written(target):
-            path.replace(target)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            atomic.put_in_place(path, target)
         journal = self.folder / "joined" / f"{next(iter(self.tracks))}.journal"
         with written(self.folder):
             shutil.rmtree(self.folder / "segments", ignore_errors=True)
@@ -395,8 +448,8 @@ class Kept:
         self.state = state
 
 
-def _prints(orders: Mapping[str, Sequence[Piece]], *, is_live: bool) -> Mapping[str, str]:
-    return {name: _LIVE if is_live else fingerprint(order) for name, order in orders.items()}
+def _prints(orders: Orders, variants: Mapping[str, str], *, is_live: bool) -> Mapping[str, str]:
+    return {name: _LIVE if is_live else fingerprint(order, variants.get(name, "")) for name, order in orders.items()}
 
 
 def crc_of(path: Path, deadline: Deadline) -> int:

@@ -28,7 +28,7 @@ _READ: Final = frozenset(
         "EXT-X-STREAM-INF",
     )
 )
-_ATTRIBUTE: Final = re.compile(r'([A-Z0-9-]+)\s*=\s*("[^"]*"|[^",]*)')
+_ATTRIBUTE: Final = re.compile(r'(?<![A-Z0-9-])([A-Z0-9-]++)\s*+=\s*+("[^"]*"|[^",]*)')  # in linear time, whatever stands there
 _SPAN: Final = re.compile(r"(\d{1,18})(?:@(\d{1,18}))?")
 _IV: Final = re.compile(r"0[xX]([0-9A-Fa-f]{1,32})")
 _SOUND: Final = ("mp4a", "ac-3", "ec-3", "opus", "flac", "mp3")
@@ -40,7 +40,12 @@ _DRM: Final = {
 }
 _Tag = Mapping[str, str]
 _LARGEST: Final = 2**62
-PieceKind = Literal["init", "media", "gap"]
+_LONGEST_S: Final = 86_400.0  # a segment
+_LINE_CHARACTERS: Final = 1 << 16
+_MOST_VARIANTS: Final = 1000
+_MOST_KEYS: Final = 20  # that one segment may be opened with
+_PACE_S: Final = (1.0, 60.0)  # a live playlist is asked no more often and no more seldom
+PieceKind = Literal["init", "media", "gap", "lost"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ class Segment:
 
 @dataclass(frozen=True)
 class MediaList:
+    """`target_s`: how often it is asked for again."""
+
     segments: tuple[Segment, ...]
     target_s: float
     is_ended: bool
@@ -103,6 +110,11 @@ class Rendition:
     group: str
     url: str | None = field(repr=False)
     is_default: bool
+    name: str = ""
+
+    @property
+    def print(self) -> str:
+        return _digest(f"{self.group}\n{self.name}")
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,16 @@ class Variant:
     height: int  # 0: not said
     audio: str | None
     is_sound_only: bool = False
+    codecs: str = ""
+
+    @property
+    def print(self) -> str:
+        return _digest(f"{self.bandwidth}\n{self.height}\n{self.codecs}")
+
+
+def _digest(text: str) -> str:
+    """What stays the same of a variant whose link is made fresh; a playlist may write anything."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -119,20 +141,23 @@ class Master:
     variants: tuple[Variant, ...]
     renditions: tuple[Rendition, ...]
 
-    def best(self, max_height: int) -> Variant:
-        """By bandwidth, then lines, among those of at most `max_height` lines (0: any); the smallest where there are none."""
+    def best(self, max_height: int, begun: str = "") -> Variant:
+        """By bandwidth, then lines, among those of at most `max_height` lines (0: any); the smallest where there are none.
+
+        The one with the print `begun` where it is among them.
+        """
         pictured = [one for one in self.variants if not one.is_sound_only] or list(self.variants)
         pictured = [one for one in pictured if one.height] or pictured
         fitting = [one for one in pictured if not max_height or one.height <= max_height]
         if fitting:
-            return max(fitting, key=lambda one: (one.bandwidth, one.height))
+            return max(fitting, key=lambda one: (one.print == begun, one.bandwidth, one.height))
         return min(pictured, key=lambda one: (one.height, -one.bandwidth))
 
-    def sound_of(self, variant: Variant) -> str | None:
-        """The address of sound that is kept apart from this variant's pictures."""
+    def sound_of(self, variant: Variant, begun: str = "") -> Rendition | None:
+        """The sound that is kept apart from this variant's pictures: of the print `begun`, else the default, else the first."""
         group = [one for one in self.renditions if one.group == variant.audio]
-        chosen = next((one for one in group if one.is_default), group[0] if group else None)
-        return None if chosen is None or chosen.url == variant.url else chosen.url
+        chosen = max(group, key=lambda one: (one.print == begun, one.is_default), default=None)
+        return None if chosen is None or chosen.url in {None, variant.url} else chosen
 
 
 @dataclass(frozen=True, slots=True)  # there may be 100,000 of them
@@ -151,6 +176,11 @@ class Piece:
     def place(self) -> tuple[int, bool]:
         """By this they are put in order: an init stands before the segment of its number."""
         return self.number, self.kind != "init"
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is fetched of it."""
+        return self.kind in {"gap", "lost"}
 
 
 def pieces(segments: Iterable[Segment], *, last: int | None = None, init: Init | None = None) -> Iterator[Piece]:
@@ -171,9 +201,9 @@ def pieces(segments: Iterable[Segment], *, last: int | None = None, init: Init |
         last, init = segment.number, segment.init
 
 
-def fingerprint(pieces: Iterable[Piece]) -> str:
-    """What stays the same of a playlist whose links are made fresh."""
-    digest = hashlib.sha256()
+def fingerprint(pieces: Iterable[Piece], variant: str = "") -> str:
+    """What stays the same of a playlist whose links are made fresh; `variant`: the print of the one of a master that it is."""
+    digest = hashlib.sha256(variant.encode())
     for one in pieces:
         digest.update(f"{one.number} {one.kind} {one.begins} {one.duration_ms} {one.span} {one.key is None}\n".encode())
     return digest.hexdigest()
@@ -193,6 +223,8 @@ class Limits:
 def read(text: str, base: str, limits: Limits) -> Master | MediaList:
     """The playlist that came from the address `base`. Raises VideoError with one line."""
     try:
+        if max(map(len, text.splitlines()), default=0) > _LINE_CHARACTERS:
+            raise ValueError("it has a line without end")
         said = m3u8.parse(text.removeprefix("\ufeff"), custom_tags_parser=_Tags(limits))
         resolve = _resolver(base, limits)
         for tag in said["session_keys"]:
@@ -215,6 +247,8 @@ class _Tags:
         name, _, rest = line.partition(":")
         if len(said["segments"]) > self._limits.max_segments:
             raise self._limits.refused(f"has more than {self._limits.max_segments} segments; raise [sources] max_segments")
+        if max(len(said["playlists"]), len(said["media"]), len(said["session_keys"])) > _MOST_VARIANTS:
+            raise self._limits.refused(f"has more than {_MOST_VARIANTS} variants or renditions; give the link of one of them")
         if name == "#EXT-X-KEY":
             self._takes_key(_attributes(rest), state)
         elif name == "#EXT-X-MAP":
@@ -235,6 +269,8 @@ class _Tags:
     def _takes_key(tag: _Tag, state: dict[str, Any]) -> None:
         """Several with different formats may stand before a segment: any of them opens it (RFC 8216, 4.3.2.4)."""
         others = [one for one in state["current_key"] or () if one.get("KEYFORMAT") != tag.get("KEYFORMAT")]
+        if len(others) >= _MOST_KEYS:
+            raise ValueError("one segment has too many keys")
         state["current_key"] = () if tag.get("METHOD") == "NONE" else (*others, tag)
 
 
@@ -274,7 +310,12 @@ def _master(said: Mapping[str, Any], resolve: Callable[[str], str]) -> Master:
     return Master(
         tuple(_variant(one["uri"], one["stream_info"], resolve) for one in said["playlists"]),
         tuple(
-            Rendition(one.get("group_id", ""), resolve(one["uri"]) if one.get("uri") else None, one.get("default") == "YES")
+            Rendition(
+                one.get("group_id", ""),
+                resolve(one["uri"]) if one.get("uri") else None,
+                one.get("default") == "YES",
+                one.get("name", ""),
+            )
             for one in said["media"]
             if one.get("type") == "AUDIO"
         ),
@@ -286,10 +327,11 @@ def _variant(uri: str, tag: Mapping[str, Any], resolve: Callable[[str], str]) ->
     codecs = [one.strip().lower() for one in str(tag.get("codecs", "")).split(",") if one.strip()]
     return Variant(
         resolve(uri),
-        int(tag.get("bandwidth", 0)),
+        min(max(0, int(tag.get("bandwidth", 0))), _LARGEST),
         int(height) if height.isdigit() else 0,
         tag.get("audio"),
         is_sound_only=bool(codecs) and all(one.startswith(_SOUND) for one in codecs),
+        codecs=",".join(codecs),
     )
 
 
@@ -301,8 +343,8 @@ def _media(said: Mapping[str, Any], resolve: Callable[[str], str], limits: Limit
         if "uri" not in one:  # cut off while it was written
             continue
         url, length = resolve(one["uri"]), float(one.get("duration", 0.0))
-        if not (math.isfinite(length) and length >= 0):
-            raise ValueError("a segment has no length in time")
+        if not 0 <= length <= _LONGEST_S:
+            raise ValueError("a segment has no length in time, or more than a day")
         segments.append(
             Segment(
                 number + len(segments),
@@ -318,7 +360,9 @@ def _media(said: Mapping[str, Any], resolve: Callable[[str], str], limits: Limit
     if len(segments) > limits.max_segments:
         raise limits.refused(f"has more than {limits.max_segments} segments; raise [sources] max_segments")
     longest = max((segment.duration_s for segment in segments), default=0.0)
-    return MediaList(tuple(segments), said.get("target_s") or longest or 6.0, bool(said["is_endlist"]))
+    said_s = said.get("target_s", 0.0)
+    target_s = said_s if math.isfinite(said_s) and said_s > 0 else longest or 6.0
+    return MediaList(tuple(segments), min(max(target_s, _PACE_S[0]), _PACE_S[1]), bool(said["is_endlist"]))
 
 
 def _init(

@@ -80,7 +80,7 @@ class Pool:
         self._window = Window(size)
         self._quiet_until = 0.0
         self._is_stopped = False
-        self.given_up = 0  # pieces that will not come by their links
+        self.given_up: list[Job] = []  # they will not come by their links
         self.count = 0  # pieces that came since the links were fresh
         self.last: Transient | None = None
         self.busy: Busy | None = None
@@ -122,12 +122,12 @@ class Pool:
         with self._lock:
             self._turns.clear()
             self._window = Window(self._size)
-            self._is_stopped, self.given_up, self.count, self.last = False, 0, 0, None
+            self._is_stopped, self.given_up, self.count, self.last = False, [], 0, None
 
     def takes(self) -> list[tuple[Job, Mark]]:
         """What was brought since the last time, waiting for a few of them. Raises what ended a thread."""
         with self._lock:
-            if self._fatal is None and self._at_work and not self._is_stopped:
+            if self._fatal is None and (self._at_work or self._is_due()) and not self._is_stopped:
                 self._changed.wait(_GATHER_S)
             if self._fatal is not None:
                 raise self._fatal
@@ -162,11 +162,13 @@ class Pool:
                 self._fatal = self._fatal or error
                 self._changed.notify_all()
 
+    def _is_due(self) -> bool:
+        return bool(self._turns) and max(self._turns[0].at, self._quiet_until) <= self._clock.monotonic()
+
     def _next(self) -> _Turn | None:
         with self._lock:
             while not self._halt.is_set():
-                now = self._clock.monotonic()
-                if self._turns and not self._is_stopped and max(self._turns[0].at, self._quiet_until) <= now:
+                if not self._is_stopped and self._is_due():
                     turn = heapq.heappop(self._turns)
                     self._at_work.add(turn.key)
                     return turn
@@ -213,7 +215,7 @@ class Pool:
         self.last = error
         self._window.add(is_good=False)
         if isinstance(error, Refused) or turn.tries + 1 >= TRIES:
-            self.given_up += 1
+            self.given_up.append(turn.job)
         else:
             again = now + full_jitter(turn.tries + 1, self._draw)
             heapq.heappush(self._turns, replace(turn, at=again, tries=turn.tries + 1))

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from dailies import links
@@ -32,6 +32,7 @@ class Listed:
 
     url: str
     media: MediaList
+    variant: str = ""  # the print of what it is of a master
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,19 @@ class Found:
     def is_live(self) -> bool:
         return not all(listed.media.is_ended for listed in self.lists.values())
 
+    @property
+    def variants(self) -> Mapping[str, str]:
+        return {name: listed.variant for name, listed in self.lists.items()}
+
 
 @dataclass(frozen=True)
 class Reader:
+    """`begun`: by track the print of the variant that is taken again where it is still there."""
+
     source: Source
     ground: Ground
     deadline: Deadline
+    begun: Mapping[str, str] = field(default_factory=dict)
 
     def look(self, link: str) -> Found:
         """Raises Turned for media, SourceGone, Denied, Postponed, VideoError, Transient."""
@@ -60,9 +68,12 @@ class Reader:
         first = read(text, url, self._limits)
         if isinstance(first, MediaList):
             return Found(asked, {"main": Listed(asked.url, self._checked(first))})
-        best = first.best(self.ground.settings.max_height)
-        urls = {"main": best.url, "sound": first.sound_of(best)}
-        lists = {name: Listed(url, self.again(asked.to(url))) for name, url in urls.items() if url is not None}
+        best = first.best(self.ground.settings.max_height, self.begun.get("main", ""))
+        sound = first.sound_of(best, self.begun.get("sound", ""))
+        chosen = {"main": (best.url, best.print)}
+        if sound is not None and sound.url is not None:
+            chosen["sound"] = sound.url, sound.print
+        lists = {name: Listed(url, self.again(asked.to(url)), variant) for name, (url, variant) in chosen.items()}
         return Found(asked, lists, best.bandwidth)
 
     def again(self, asked: Way) -> MediaList:

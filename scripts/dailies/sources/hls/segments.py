@@ -1,5 +1,6 @@
 """One segment over the network: its key, its range, decrypted and verified block by block as it comes."""
 
+import contextlib
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -61,6 +62,8 @@ class Segments:
     ground: Ground
     _keys: dict[str, bytes] = field(default_factory=dict, repr=False)
     _locks: dict[str, threading.Lock] = field(default_factory=dict, repr=False)
+    here_bytes: int = 0  # of all that is complete; told by whoever joins
+    coming_bytes: int = 0  # of what is under way
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def bring(self, job: Job, deadline: Deadline) -> Mark:
@@ -71,10 +74,10 @@ class Segments:
 
         def take(incoming: Incoming) -> None:
             _check_head(incoming, piece.span)
-            with sink:
+            with sink, self._counted() as count:
                 for block in steady(incoming, self.ground):
+                    count(len(block))
                     sink.write(block)
-                    self._check_size(job.track.size_bytes + sink.size_bytes)
 
         headers = {} if piece.span is None else {"Range": f"bytes={piece.span.offset}-{piece.span.end - 1}"}
         self._receive(job.way.to(piece.url), take, headers, deadline)
@@ -113,9 +116,24 @@ class Segments:
             raise Transient(f"{self.name}: the key is not of {_KEY_BYTES} bytes", Category.UNREACHABLE)
         return bytes(found)
 
-    def _check_size(self, size_bytes: int) -> None:
-        if size_bytes > self.ground.settings.max_size:
-            raise too_large(self.name, self.ground)
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[Callable[[int], None]]:
+        """Around the bytes of one segment, which take room before they are complete. Raises VideoError where they are too many."""
+        counted = 0
+
+        def count(size_bytes: int) -> None:
+            nonlocal counted
+            counted += size_bytes
+            with self._lock:
+                self.coming_bytes += size_bytes
+            if self.here_bytes + self.coming_bytes > self.ground.settings.max_size:
+                raise too_large(self.name, self.ground)
+
+        try:
+            yield count
+        finally:
+            with self._lock:
+                self.coming_bytes -= counted
 
 
 def too_large(name: str, ground: Ground) -> VideoError:
@@ -194,13 +212,14 @@ class _Sink:
             self._file = self._path.open("wb", buffering=0)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._put(self._opened.end() if self._opened else b"")
-                if not is_media(self._head):
-                    raise Transient(f"what came is no media but {_words(self._head)}", Category.UNREACHABLE)
-        finally:
-            self._file.close()
+        with contextlib.ExitStack() as failed:
+            failed.callback(self._path.unlink, missing_ok=True)
+            with self._file:
+                if kind is None:
+                    self._put(self._opened.end() if self._opened else b"")
+                    if not is_media(self._head):
+                        raise Transient(f"what came is no media but {_words(self._head)}", Category.UNREACHABLE)
+                    failed.pop_all()
 
     def write(self, block: bytes) -> None:
         self._put(self._opened.update(block) if self._opened else block)

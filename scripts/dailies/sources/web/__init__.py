@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -21,6 +22,7 @@ from dailies.sources.web.transfer import Changed, Transfer
 
 TRIES: Final = 5  # in a row that bring nothing
 PATIENCE_S: Final = 30.0  # for a server that wants to be asked later, in all
+_LATER: Final = timedelta(minutes=10)
 _SIDECAR_BYTES: Final = 4096
 _SIDECAR_S: Final = 15.0
 _SHA256: Final = re.compile(rb"\s*\\?([0-9a-fA-F]{64})(?![0-9a-fA-F])")
@@ -79,6 +81,8 @@ class WebFile:
         """What is left of the patience; raises the error where it wants more."""
         wait_s = max(0.0, (error.until - self.ground.clock.now()).total_seconds())
         if wait_s > patience_s:
+            if patience_s < PATIENCE_S:  # it was obeyed and says so again: not in this run any more
+                raise Postponed(str(error), self.ground.clock.now() + _LATER) from error
             raise error
         deadline.pause(wait_s)
         return patience_s - max(wait_s, 1.0)
