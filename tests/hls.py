@@ -175,6 +175,7 @@ class Bench:
     clock: Clock = field(default_factory=SystemClock)
     stop: threading.Event = field(default_factory=threading.Event)
     reserved: list[int] = field(default_factory=list)
+    told: list[tuple[int, int | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         (self.folder / "kept").mkdir(parents=True)
@@ -185,7 +186,10 @@ class Bench:
         return self.folder / "kept/source"
 
     def place(self) -> sources.Place:
-        return sources.Place(self.target, self.folder / "kept", self.folder / "tmp", self.reserved.append)
+        told = self.told
+        return sources.Place(
+            self.target, self.folder / "kept", self.folder / "tmp", self.reserved.append, lambda got, of: told.append((got, of))
+        )
 
     def fetch(self, url: str, *, within_s: float = 3600, **settings: object) -> sources.Fetched:
         said = config.Sources.model_validate({"allow_private": True, "connections": 4, **settings})

@@ -3,7 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -14,7 +14,9 @@ from dailies import atomic, links, schedule, summary
 from dailies.clock import parse_timestamp, timestamp
 from dailies.database import Database, Glance
 from dailies.errors import ConfigError
+from dailies.listings import memory
 from dailies.model import Kind, Preview, State, Timestamp, Upload, Video
+from dailies.patience import GIVEN_UP
 from dailies.report import ListingReport, RunReport, RunStatus, Slot, recent
 
 NEWEST: Final = 1000
@@ -143,7 +145,24 @@ def fresh_status(database: Database, now: datetime) -> dict[str, Any]:
     counts = _Counts()
     for glance in database.glances():
         counts.take(glance)
-    return _status(counts, _Runs.known(read_status(database.folder)), now)
+    known = _Runs.known(read_status(database.folder))
+    here = memory.read(database.root / "work/listings.json", known.listings)  # of runs that had nothing to commit
+    listings = {name: one.report.model_dump(mode="json") for name, one in here.items()}
+    return _status(counts, replace(known, listings=listings), now)
+
+
+def are_news(listings: Mapping[str, ListingReport], folder: Path) -> bool:
+    """Whether the patience with a source is another than status.json has it: a machine without a work folder must know.
+
+    A source that is given up stays so, however often it is tried.
+    """
+    known = read_status(folder).get("listings") or {}
+    now = {name: one.model_dump() for name, one in listings.items()}
+    return bool(now) and any(_standing(now.get(name, {})) != _standing(known.get(name, {})) for name in {*now, *known})
+
+
+def _standing(report: Mapping[str, Any]) -> tuple[int, str | None]:
+    return min(report.get("failures", 0), GIVEN_UP), report.get("next_try_at")
 
 
 def _newest_first(videos: Iterable[Video]) -> list[Video]:

@@ -21,13 +21,14 @@ from dailies.media.probe import probe
 from dailies.model import uri_to_path
 from dailies.policy import is_open
 from dailies.process import run
-from dailies.sources import lfs
+from dailies.sources import lfs, storage
 
 WORKFLOW: Final = ".github/workflows/batch.yml"
 _LIMIT_S: Final = 60.0
 _LOOKED_AT: Final = 1000  # queued files
 _REPOSITORY_BYTES: Final = 5_000_000_000  # GitHub wants less than 10 GB
 _WAYS: Final = "see docs/media-on-actions.md for the ways that work"
+_UNSET: Final = "not set or empty; set it; in a workflow add it as a secret of the repository and name it in the env of batch.yml"
 Verdict = Literal["ok", "warning", "error"]
 
 
@@ -48,6 +49,8 @@ def examine(library: Library, *, is_live: bool = False) -> Iterator[Check]:
     yield _pyav(library, deadline)
     yield _git(library)
     yield from _hosts(library, deadline, is_live=is_live)
+    yield from _listings(library)
+    yield from _sources(library)
     yield from _workflow(library)
     yield from _media(library, deadline)
     yield _disk(library)
@@ -125,8 +128,7 @@ def _credentials(name: str, host: HostSettings) -> Check:
     """An unset secret is an empty string in a workflow."""
     missing = [variable for variable in hosts.secret_names(host) if not config.environment().get(variable)]
     if missing:
-        remedy = "set it; in a workflow add it as a secret of the repository and name it in the env of batch.yml"
-        return Check(f"host {name}", "error", f"{', '.join(missing)}: not set or empty; {remedy}")
+        return Check(f"host {name}", "error", f"{', '.join(missing)}: {_UNSET}")
     return Check(f"host {name}", "ok", host.adapter)
 
 
@@ -135,6 +137,44 @@ def _preflight(name: str, host: Host, deadline: Deadline) -> Check:
         return Check(f"host {name}", "ok", host.preflight(deadline))
     except DailiesError as error:
         return Check(f"host {name}", "error", str(error))
+
+
+def _listings(library: Library) -> Iterator[Check]:
+    """A listing that fails fails no run; a host that nobody configured does."""
+    variables = config.environment()
+    for name, section in library.settings.listings.items():
+        check = f"listing {name}"
+        try:
+            for host in section.hosts:
+                library.check_host(host)
+        except ConfigError as error:
+            yield Check(check, "error", str(error))
+            continue
+        missing = sorted(variable for variable in section.secret_names() if not variables.get(variable))
+        if missing:
+            yield Check(check, "warning", f"{', '.join(missing)}: {_UNSET}")
+            continue
+        try:
+            if section.folder:
+                storage.enter(name, section, library.sources)
+        except ConfigError as error:
+            yield Check(check, "warning", str(error))
+        else:
+            yield Check(check, "ok", "a folder of storage" if section.folder else "a feed")
+
+
+def _sources(library: Library) -> Iterator[Check]:
+    """Links that could not be asked, or not be made fresh."""
+    variables = config.environment()
+    for host, site in library.settings.sources.sites.items():
+        if site.authorization_env and not variables.get(site.authorization_env):
+            yield Check(f"site {host}", "warning", f"{site.authorization_env}: {_UNSET}")
+        if site.refresh_command and shutil.which(site.refresh_command[0]) is None:
+            why = "no such program; install it, or correct refresh_command"
+            yield Check(f"site {host}", "warning", f"{site.refresh_command[0]}: {why}")
+    queued = (video.source.secret_env for video in library.database.videos() if is_open(video))
+    for name in sorted({name for name in queued if name and not variables.get(name)}):
+        yield Check("links", "warning", f"{name}: {_UNSET}; the video whose link it holds waits")
 
 
 def _workflow(library: Library) -> Iterator[Check]:

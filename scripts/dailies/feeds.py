@@ -25,6 +25,7 @@ _SPACES: Final = {
     "http://purl.org/rss/1.0/modules/content/": "content:",
     "http://www.w3.org/2005/Atom": "",
     "http://purl.org/rss/1.0/": "",
+    "http://backend.userland.com/rss2": "",
 }
 _ROOTS: Final = frozenset({"rss", "rdf", "feed", "opml"})
 _ITEMS: Final = frozenset({"item", "entry"})

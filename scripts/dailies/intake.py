@@ -10,6 +10,7 @@ from dailies import links
 from dailies.clock import Clock, Deadline, timestamp
 from dailies.database import Database
 from dailies.errors import Blocked, ConfigError
+from dailies.hosts.places import address
 from dailies.model import Metadata, Source, Video, file_identity, readable, slug, video_id
 from dailies.sources import inbox, lfs
 from dailies.sources.file import uri_of
@@ -54,12 +55,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Added:
-    """`is_unheard`: it was known, and what was said of it now is in no record."""
+    """`is_unheard`: it was known, and what was said of it now is in no record; `is_other_query`: its link ended otherwise."""
 
     video: Video
     is_new: bool
     where: str = ""
     is_unheard: bool = False
+    is_other_query: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,15 @@ class Desk:
 
 
 def _known(video: Video, item: Item) -> Added:
-    return Added(video, is_new=False, where=item.where, is_unheard=item.wishes != Wishes())
+    said = replace(item.wishes, keep_query=False, secret_env=None)  # which link it is, and nothing about it
+    return Added(video, False, item.where, is_unheard=said != Wishes(), is_other_query=_has_other_query(video, item))
+
+
+def _has_other_query(video: Video, item: Item) -> bool:
+    name, uri = str(item.name), video.source.uri
+    if item.wishes.secret_env or video.source.secret_env or not (links.is_link(name) and links.is_link(uri)):
+        return False
+    return not item.wishes.keep_query and links.parse(name).query != links.parse(uri).query
 
 
 def add(names: Iterable[str | Path], wishes: Wishes, desk: Desk) -> Intake:
@@ -183,6 +193,10 @@ def _linked(item: Item, clock: Clock) -> Video:
     if item.source is not None:
         return _queued(item.source, links.title_of(url), wishes, clock)
     scheme = links.parse(url).scheme.lower()
+    if scheme in address.SCHEMES:
+        raise ConfigError(
+            f'{links.shown(url)}: is looked through, not added; put it into dailies.toml as [listings.NAME] folder = "…"'
+        )
     if scheme not in links.SCHEMES:
         raise ConfigError(f"{links.shown(url)}: {scheme}: no source speaks it; give a link of https or http")
     if wishes.remove_source:

@@ -26,6 +26,7 @@ def parse(url: str) -> SplitResult:
         parts = urlsplit(url)
         _ = parts.port
         (parts.hostname or "").encode("idna")
+        url.encode()  # a lone surrogate is no text, and no record could hold it
     except ValueError:
         raise ConfigError("the link cannot be read; write it like https://example.org/film.mp4") from None
     host = parts.hostname or ""
@@ -56,7 +57,7 @@ def normalised(url: str, *, keeps_query: bool = False) -> str:
 
 def identity(url: str, *, keeps_query: bool = False) -> str:
     """The sha256 over the normalised link."""
-    return hashlib.sha256(normalised(url, keeps_query=keeps_query).encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(normalised(url, keeps_query=keeps_query).encode()).hexdigest()
 
 
 def public(url: str) -> str:

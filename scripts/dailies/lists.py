@@ -21,6 +21,9 @@ MOST_ENTRIES: Final = 100_000
 _NAMES: Final = ("url", "link", "path")  # keys that hold what is to be queued; the first that says something
 _KEYS: Final = frozenset({*_NAMES, "title", "tags", "code", "description", "release_date", "hosts", "sha256"})
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_NO_PATH: Final = re.compile(r"[\0\ud800-\udfff]")
+_PAGE: Final = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?<(?:!doctype\s+)?html\b", re.IGNORECASE)
+_TEXTS: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"[ \t\r]*(?:\n|$)')  # JSON, one text a line
 _JSON: Final = re.compile(r"\[\s*[\[{\"\]]|\{\s*[\"}]")
 _UTF32: Final = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -68,9 +71,14 @@ def parse(content: bytes, where: str) -> Parsed:
     said = content.decode("utf-16", "replace") if content.startswith(_UTF16) else None
     head = said if said is not None else content[:4096].decode("utf-8-sig", "replace")
     if head.lstrip().startswith("<"):
-        return _feed(content, where)
-    if said is None:
-        said = _decoded(content, where)
+        if _PAGE.match(head):
+            raise ConfigError(f"{where}: is a web page; give the link of a feed or a list")
+        return _feed(content.removeprefix(codecs.BOM_UTF8).lstrip(), where)
+    return _listed(said if said is not None else _decoded(content, where), where)
+
+
+def _listed(said: str, where: str) -> Parsed:
+    """Of what is no XML."""
     if "\0" in said[:4096]:
         raise ConfigError(f"{where}: is no text; give a list of links and paths, or add the file itself")
     if "#EXT-X-" in said[:4096]:
@@ -79,6 +87,8 @@ def parse(content: bytes, where: str) -> Parsed:
         return _collected(_from_json(said), where)
     if (delimiter := _delimiter(said)) is not None:
         return _from_csv(said, delimiter, where)
+    if _TEXTS.match(said.lstrip()):
+        return _collected(_from_json(said), where)
     if where.lower().endswith((".csv", ".tsv")):
         raise ConfigError(f"{where}: its first line names no column url, link or path; write one there")
     return _collected(_from_text(said), where)
@@ -161,7 +171,7 @@ def _from_csv(said: str, delimiter: str, where: str) -> Parsed:
 
 
 def _from_json(said: str) -> Iterator[Made]:
-    """A list, an object, or one of them a line."""
+    """A list, or one object or text a line."""
     decoder = json.JSONDecoder()
     start = len(said) - len(said.lstrip())
     is_list = said[start] == "["
@@ -222,7 +232,7 @@ def _line(said: Mapping[str, Any], key: str) -> str | None:
 def _name(name: str) -> str:
     if name.lower().startswith("file:"):
         raise _Refused("file: links are not taken; write the path itself")
-    if "\0" in name:
+    if _NO_PATH.search(name):
         raise _Refused("holds a character that no path has; correct it")
     return name
 

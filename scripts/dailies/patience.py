@@ -6,6 +6,7 @@ from typing import Final
 
 # failures in a row, and how long the next try waits from then on
 _WAITS: Final = ((7, timedelta(minutes=15)), (5, timedelta(minutes=5)), (3, timedelta(seconds=60)))
+_GRACE: Final = timedelta(seconds=1)  # who looks once a minute must not miss a minute by a hair
 GIVEN_UP: Final = 10  # failures in a row after which a run asks no more
 
 
@@ -28,7 +29,7 @@ class Patience:
         return self.failures >= GIVEN_UP and self.next_try_at is None
 
     def is_due(self, now: datetime) -> bool:
-        return not self.is_given_up and (self.next_try_at is None or now >= self.next_try_at)
+        return not self.is_given_up and (self.next_try_at is None or now + _GRACE >= self.next_try_at)
 
     def failed(self, now: datetime, error: str, asked_for: timedelta = timedelta()) -> "Patience":
         """`asked_for`: how long the source itself wants to be left alone."""

@@ -171,8 +171,9 @@ def _run_alone(
 def _take_in(library: Library, wanted: Wanted, collector: Collector, deadline: Deadline) -> None:
     """Queue what the inbox and the other listing sources have that is new; trouble with one of them is only told."""
     recorded = derived.read_status(library.database.folder).get("listings", {})
-    found = wanted.found or library.listings.ask(recorded, deadline, is_forced=wanted.force)
-    taken = library.listings.take(found, library.desk(deadline))
+    desk = library.desk(deadline)
+    found = wanted.found or library.listings.ask(recorded, desk, is_forced=wanted.force)
+    taken = library.listings.take(found, desk)
     collector.listed(taken.reports)
     for problem in taken.problems:
         log.warning("%s", problem)
@@ -201,10 +202,11 @@ def _work(library: Library, wanted: Wanted, runner: Runner, claims: Claims | Non
         checkpoints.wait()
 
 
-def has_work(library: Library) -> bool:
-    """Whether a run that starts now would take a video."""
+def takeable(library: Library) -> frozenset[str]:
+    """The videos that a run which starts now would take."""
     now, room = library.clock.now(), library.space.available()
-    return any(policy.is_takeable(video, now) and _may_begin(library, video, room) for video in library.database.videos())
+    videos = (video for video in library.database.videos() if policy.is_takeable(video, now))
+    return frozenset(video.id for video in videos if _may_begin(library, video, room))
 
 
 def _may_begin(library: Library, video: Video, room: int) -> bool:
@@ -282,6 +284,7 @@ def _write(library: Library, wanted: Wanted, finished: RunReport, stop: threadin
     deadline = Deadline.after(library.clock, sharing.COMMIT_LIMIT_S, stop)
     known = library.publisher.tip or library.repository.head() if commits else None  # others' records are not this run's
     changed = library.database.saves > 0 or (commits and bool(library.repository.changed_on_disk(known, deadline)))
+    changed = changed or derived.are_news(finished.listings, library.database.folder)
     month = finished.started_at[:7]
     place = library.database.folder / "runs" / month / f"{finished.run_id}.json" if changed else library.work / "last-run.json"
     _write_report(place, finished)

@@ -8,12 +8,14 @@ from typing import Final
 from dailies import derived, pipeline
 from dailies.clock import Clock, Deadline
 from dailies.errors import ConfigError, DailiesError, Exit, Interrupted
+from dailies.intake import Desk
 from dailies.library import Library
 from dailies.listings import Round
 from dailies.pipeline import Result, Wanted
 from dailies.progress import log
 
 RENEWAL_S: Final = 3600.0  # a source that was given up is tried again: a watch is as many runs as there are hours
+SKIPPED_S: Final = 900.0  # what a run left alone starts the next one not sooner
 _LOOK_LIMIT_S: Final = 3600.0
 
 
@@ -31,6 +33,8 @@ class Watch:
     stop: threading.Event
     clock: Clock
     _tried: frozenset[str] = field(default=frozenset(), init=False)  # what the last run has seen, whatever became of it
+    _left: frozenset[str] = field(default=frozenset(), init=False)  # videos that it might have taken and left
+    _left_at: float = field(default=float("-inf"), init=False)
     _renewed_at: float = field(default=float("-inf"), init=False)
 
     def once(self) -> Exit:
@@ -57,19 +61,28 @@ class Watch:
                 return Exit.DONE
 
     def _look(self) -> Exit:
-        library, deadline = self.opened(), Deadline.after(self.clock, _LOOK_LIMIT_S, self.stop)
-        found = self._asked(library, deadline)
-        news = library.listings.news(found, library.desk(deadline))
-        if not news - self._tried and not pipeline.has_work(library):
-            library.listings.remember(found)
+        library = self.opened()
+        desk = library.desk(Deadline.after(self.clock, _LOOK_LIMIT_S, self.stop))
+        found = self._asked(library, desk)
+        news = library.listings.news(found, desk)
+        if not news - self._tried and not self._has_work(library):
+            library.listings.remember(found, desk)
             return Exit.DONE
         log.info("watch: %d new, a run starts", len(news - self._tried))
-        self._tried = news
-        return self.run(library, replace(self.wanted, found=found)).code
+        result = self.run(library, replace(self.wanted, found=found))
+        if result.report.listings:
+            self._tried, self._left, self._left_at = news, pipeline.takeable(library), self.clock.monotonic()
+        else:  # another run is at work, and nothing was taken
+            library.listings.remember(found, desk)
+        return result.code
 
-    def _asked(self, library: Library, deadline: Deadline) -> Round:
+    def _has_work(self, library: Library) -> bool:
+        is_patient = self.clock.monotonic() - self._left_at < SKIPPED_S
+        return bool(pipeline.takeable(library) - (self._left if is_patient else frozenset()))
+
+    def _asked(self, library: Library, desk: Desk) -> Round:
         is_renewal = self.clock.monotonic() - self._renewed_at >= RENEWAL_S
         if is_renewal:
             self._renewed_at = self.clock.monotonic()
         recorded = derived.read_status(library.database.folder).get("listings", {})
-        return library.listings.ask(recorded, deadline, renews=is_renewal)
+        return library.listings.ask(recorded, desk, renews=is_renewal)

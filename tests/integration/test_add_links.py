@@ -46,7 +46,9 @@ def test_a_link_is_queued_once_however_it_is_written_and_named_the_next_time(dai
     assert (first.code, again.code, first.out) == (0, 0, again.out)
     (record,) = shelf.records().values()
     assert (record["source"]["kind"], record["source"]["uri"], record["metadata"]["tags"]) == ("http", A, ["x"])
-    assert again.err == f"dailies: a.mp4: is in the library already, queued: {first.out.strip()}\n"
+    assert again.err.startswith(
+        f"dailies: a.mp4: is in the library already, queued: {first.out.strip()}; its link differs behind the ?"
+    )
 
 
 def test_keep_query_tells_links_apart_by_it(dailies: Command, shelf: Shelf) -> None:
@@ -203,3 +205,60 @@ def test_many_are_queued_side_by_side_and_in_their_order(shelf: Shelf) -> None:
     assert library.database.resolve("7") == taken.added[7].video.id  # the index knows them too
     assert {video.source.identity for video in library.database.videos()} == {links.identity(url) for url in urls}
     assert time.process_time() - began < 10
+
+
+def test_a_lone_surrogate_is_refused_wherever_it_comes_from(dailies: Command, shelf: Shelf) -> None:
+    path = listed(shelf.root, '{"path": "\\ud800.mp4"}\n{"url": "https://h.example/\\udcff.mp4"}\n', "films.json")
+
+    done = dailies("add", "https://h.example/\udcff.mp4", "--from", path)
+
+    assert (done.code, len(done.err.splitlines()), shelf.records()) == (2, 3, {})
+
+
+def test_what_is_said_in_bytes_that_are_no_text_is_shown_as_such(dailies: Command, shelf: Shelf) -> None:
+    assert dailies("add", A, "--title", "x\udcff", "--tag", "y\udcff").code == 0
+
+    (record,) = shelf.records().values()
+    assert (record["title"][0], record["metadata"]["tags"][0][0]) == ("x", "y")
+
+
+def test_another_query_of_a_known_link_is_told(dailies: Command) -> None:
+    dailies("add", f"{A}?v=1")
+
+    assert "with --keep-query it is another video" in dailies("add", f"{A}?v=2").err
+    assert "--keep-query" not in dailies("add", f"{A}?v=1").err
+
+
+@pytest.mark.parametrize("option", [["--keep-query"], ["--secret-env", "MY_SECRET"]])
+def test_how_a_link_is_told_apart_is_nothing_that_is_said_of_it(
+    dailies: Command, option: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_SECRET", A)
+    link = [] if option[1:] else [A]
+    dailies("add", *option, *link)
+
+    assert "not applied" not in dailies("add", *option, *link).err
+    assert "not applied" in dailies("add", *option, *link, "--tag", "x").err
+
+
+def test_what_was_removed_is_said_to_stay_removed(dailies: Command, shelf: Shelf, make_clip: ClipMaker) -> None:
+    path = shelf.put(make_clip(seconds=0.2))
+    for name, remedy in ((A, "--keep-query"), (path, "a copy by another name")):
+        video = dailies("add", name).out.strip()
+        dailies("remove", video)
+
+        done = dailies("add", name)
+
+        assert f"was removed from the library and stays removed: {video}; " in done.err
+        assert remedy in done.err
+        assert "queued" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [(["--from", "https://example.org/list.txt"], "feed"), (["--from", "s3://films/x"], "folder"), (["s3://films/x"], "folder")],
+)
+def test_what_only_runs_look_at_is_told_where_it_belongs(dailies: Command, arguments: list[str], key: str) -> None:
+    done = dailies("add", *arguments)
+
+    assert (done.code, f'[listings.NAME] {key} = "…"' in done.err) == (2, True)

@@ -1,21 +1,35 @@
 """Playlists over a real loopback server: what is fetched is what stood there, whatever the server does."""
 
+import os
 import random
 import re
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from dailies import config, sources
 from dailies.clock import Deadline, SystemClock
-from dailies.errors import Category, DailiesError, Denied, Interrupted, OutOfTime, Postponed, SourceGone, Transient, VideoError
+from dailies.errors import (
+    Category,
+    DailiesError,
+    Denied,
+    Interrupted,
+    OutOfTime,
+    Postponed,
+    SourceGone,
+    Transient,
+    VideoError,
+    Waiting,
+)
 from dailies.media import render
 from dailies.media.children import Children
 from dailies.media.probe import Probe, probe
+from dailies.sources.hls.segments import Segments
 from dailies.sources.turned import Turned
 from hls import KEY, Bench, Streams, cut, entries, listing, locked, packed, packets, streamhash, whole, without_bridges
 from loopback import Call, Reply
@@ -128,6 +142,45 @@ def test_the_best_variant_under_the_height_is_taken(height: int, server: Streams
     wanted = {0: "high", 480: "middle", 100: "low"}[height]
     assert {path.split("/")[1] for path in server.asked()} == {wanted}
     assert fetched.warnings == ()
+
+
+_RATES = {"low": 300, "high": 900}
+
+
+def _variants(server: Streams, film: Path) -> None:
+    """/master.m3u8 with two of the same lengths: `high` is the film from its end, `low` as it is."""
+    names = sorted(path.name for path in film.glob("*.ts"))
+    for under, order in {"low": names, "high": names[::-1]}.items():
+        server.files |= {f"/{under}/{name}": (film / other).read_bytes() for name, other in zip(names, order, strict=True)}
+        server.files[f"/{under}/index.m3u8"] = listing(*entries(names))
+    lines = [f"#EXT-X-STREAM-INF:BANDWIDTH={rate},RESOLUTION=10x{rate}\n{name}/index.m3u8" for name, rate in _RATES.items()]
+    server.files["/master.m3u8"] = "\n".join(["#EXTM3U", *lines]).encode()
+
+
+def test_variants_of_the_same_lengths_are_never_mixed(server: Streams, hurried: Bench, film: Path) -> None:
+    _variants(server, film)
+    server.odd = {"/high/s003.ts": ["500"] * 20}
+    with pytest.raises(Transient):
+        hurried.fetch(f"{server.url}/master.m3u8")
+
+    hurried.fetch(f"{server.url}/master.m3u8", max_height=300)
+
+    assert hurried.target.read_bytes() == whole(film)
+
+
+def test_the_variant_that_was_begun_is_gone_on_with(server: Streams, hurried: Bench, film: Path) -> None:
+    _variants(server, film)
+    server.odd = {"/low/s003.ts": ["500"] * 20}
+    better, both = b"#EXT-X-STREAM-INF:BANDWIDTH=900", server.files["/master.m3u8"]
+    assert isinstance(both, bytes)
+    server.files["/master.m3u8"] = both[: both.index(better)]
+    with pytest.raises(Transient):
+        hurried.fetch(f"{server.url}/master.m3u8")
+    server.odd, server.files["/master.m3u8"] = {}, both
+
+    hurried.fetch(f"{server.url}/master.m3u8")
+
+    assert not any("/high/" in path for path in server.asked())
 
 
 @pytest.mark.parametrize("kind", ["stream", "packed"])
@@ -302,6 +355,71 @@ def test_no_more_connections_are_open_than_the_settings_say(server: Streams, ben
 
 
 # What goes wrong
+
+
+def test_what_is_under_way_counts_and_does_not_stay(server: Streams, hurried: Bench, film: Path) -> None:
+    size_bytes = (film / "s000.ts").stat().st_size
+    server.files = {f"/{number}.ts": (film / "s000.ts").read_bytes() for number in range(4)}
+    server.files["/l.m3u8"] = listing(*entries([f"{number}.ts" for number in range(4)]))
+    server.odd = {f"/{number}.ts": ["cut"] for number in range(4)}
+    server.gate = lambda call: Reply(500) if sum(server.asked().values()) > 4 and call.path.endswith(".ts") else None
+
+    with pytest.raises(Transient):
+        hurried.fetch(f"{server.url}/l.m3u8", max_size=size_bytes * 4)
+
+    assert not list(hurried.folder.rglob("*.part"))
+
+
+def test_segments_under_way_are_part_of_the_size(tmp_path: Path) -> None:
+    ground = sources.Ground.of(config.Sources(allow_private=True, max_size=10_000), tmp_path, SystemClock(), {})
+    segments = Segments("film", ground)
+    segments.here_bytes = 4_000
+
+    with segments._counted() as one, segments._counted() as other:
+        one(3_000)
+        with pytest.raises(VideoError, match="raise \\[sources\\] max_size"):
+            other(3_001)
+
+    assert segments.coming_bytes == 0
+
+
+def test_a_full_disk_is_no_fault_of_the_video(server: Streams, hurried: Bench) -> None:
+    """The very device that has no room stands in the place of the joined file."""
+
+    def gate(call: Call) -> None:
+        joined = hurried.folder / "kept/joined/main.0"
+        if call.path == "/s000.ts" and not joined.is_symlink():
+            joined.symlink_to("/dev/full")
+
+    server.gate = gate
+    server.files |= {"/s000.ts": b"\x47".ljust(188, b"\0") * 9, "/l.m3u8": listing(*entries(["s000.ts"]))}
+
+    with pytest.raises(Waiting, match="its disk is full"):
+        hurried.fetch(f"{server.url}/l.m3u8")
+
+
+def test_bytes_are_on_disk_before_they_have_their_name(server: Streams, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: set[int] = set()
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    bench.fetch(f"{server.url}/index.m3u8")
+
+    assert bench.target.stat().st_ino in synced
+
+
+def test_progress_never_says_that_less_will_come_than_has(server: Streams, hurried: Bench) -> None:
+    server.odd = {"/s001.ts": ["500"] * 3}
+    server.files["/s000.ts"] = b"\x47".ljust(188, b"\0")
+
+    hurried.fetch(f"{server.url}/index.m3u8")
+
+    assert all(of is None or got <= of for got, of in hurried.told)
+    assert len(hurried.told) > 1
 
 
 @pytest.mark.parametrize("odd", ["cut", "long", "page", "noise", "500", "503"])
@@ -524,6 +642,24 @@ def test_what_a_power_cut_damaged_is_fetched_again(where: str, server: Streams, 
     assert bench.target.read_bytes() == whole(film)
 
 
+def test_behind_a_gap_it_comes_to_the_same_bytes(server: Streams, hurried: Bench, make_clip: ClipMaker, tmp_path: Path) -> None:
+    clip = make_clip("film.mp4", seconds=4, options=("-g", "12", "-bf", "0"))
+    folder = cut(clip, tmp_path / "anew", muxer="segment")
+    names = sorted(path.name for path in folder.glob("*.ts"))
+    server.serves(folder)
+    server.files["/l.m3u8"] = listing(*entries(names[:1]), "#EXT-X-GAP", *entries(names[1:]))
+    server.odd = {f"/{names[2]}": ["500"] * 20}
+    with pytest.raises(Transient):
+        hurried.fetch(f"{server.url}/l.m3u8")
+    server.odd = {}
+
+    hurried.fetch(f"{server.url}/l.m3u8")
+
+    at_once = Bench(tmp_path / "at_once")
+    at_once.fetch(f"{server.url}/l.m3u8")
+    assert hurried.target.read_bytes() == at_once.target.read_bytes()
+
+
 def test_a_stop_is_seen_while_a_server_says_nothing(server: Streams, bench: Bench) -> None:
     server.latency_s = 2.0
     timer = threading.Timer(0.3, bench.stop.set)
@@ -543,7 +679,7 @@ from hls import Bench
 bench = object.__new__(Bench)
 from dailies.clock import SystemClock
 import threading
-bench.folder, bench.clock, bench.stop, bench.reserved = Path(sys.argv[2]), SystemClock(), threading.Event(), []
+bench.folder, bench.clock, bench.stop, bench.reserved, bench.told = Path(sys.argv[2]), SystemClock(), threading.Event(), [], []
 print("begun", flush=True)
 bench.fetch(sys.argv[1])
 """
@@ -579,11 +715,13 @@ def test_killed_at_random_moments_it_comes_to_the_same_bytes(server: Streams, be
 class Channel:
     """A playlist that shows `window` segments and goes on by one each time it is asked, until its end."""
 
-    def __init__(self, server: Streams, film: Path, *, window: int, length: int, step: int = 1) -> None:
+    def __init__(self, server: Streams, film: Path, *, window: int, length: int, step: int = 1, name: str = "live") -> None:
         self.window, self.length, self.step, self.shown = window, length, step, window
-        self.names = [f"live{number:03d}.ts" for number in range(length)]
+        self.first = 0
+        self.polls: Callable[[], int] = lambda: server.hits[f"/{name}.m3u8"]
+        self.names = [f"{name}{number:03d}.ts" for number in range(length)]
         server.files |= {f"/{name}": (film / f"s{number % 8:03d}.ts").read_bytes() for number, name in enumerate(self.names)}
-        server.files["/live.m3u8"] = self.listing
+        server.files[f"/{name}.m3u8"] = self.listing
         self.ends = True
 
     def listing(self) -> bytes:
@@ -591,7 +729,7 @@ class Channel:
         first = max(0, last - self.window)
         self.shown += self.step
         is_over = self.ends and self.shown > self.length + self.step
-        return listing(*entries(self.names[first:last]), first=first, ended=is_over)
+        return listing(*entries(self.names[first:last]), first=self.first + first, ended=is_over)
 
     def bytes(self, film: Path, numbers: range) -> bytes:
         return b"".join((film / f"s{number % 8:03d}.ts").read_bytes() for number in numbers)
@@ -635,7 +773,7 @@ def test_segments_that_went_before_they_were_fetched_are_told(server: Streams, h
 
     fetched = hurried.fetch(f"{server.url}/live.m3u8")
 
-    assert fetched.warnings == ("10 segments lost: they had gone from the playlist before they were fetched",)
+    assert fetched.warnings == ("10 segments lost: they did not come, or had gone from the playlist before they were fetched",)
     assert probed(hurried.target, tmp_path).duration_s() == pytest.approx(4.8, abs=0.4)
 
 
@@ -663,3 +801,147 @@ def test_a_recording_whose_playlist_has_gone_is_kept(server: Streams, hurried: B
     count = sum("live" in path for path in server.asked())
     assert without_bridges(hurried.target) == channel.bytes(film, range(count))
     assert fetched.warnings == ("its playlist has gone: what was recorded before is kept",)
+
+
+LOST = "1 segments lost: they did not come, or had gone from the playlist before they were fetched"
+
+
+def _while(server: Streams, channel: Channel, answer: Reply, *, first: int, last: int = 10**9) -> None:
+    """The playlist is this instead, once so many segments were shown."""
+    server.gate = lambda call: answer if call.path == "/live.m3u8" and first <= channel.polls() <= last else None
+
+
+@pytest.mark.parametrize("answer", [Reply(200), Reply(200, b"<html>", {"Content-Type": "text/html"}), Reply(403), Reply(404)])
+def test_a_playlist_that_is_none_for_a_moment_is_no_end(answer: Reply, server: Streams, hurried: Bench, film: Path) -> None:
+    channel = Channel(server, film, window=6, length=20)
+    _while(server, channel, answer, first=5, last=7)
+
+    hurried.fetch(f"{server.url}/live.m3u8")
+
+    assert without_bridges(hurried.target) == channel.bytes(film, range(20))
+
+
+@pytest.mark.parametrize("answer", [Reply(200), Reply(200, b"<html>", {"Content-Type": "text/html"}), Reply(403), Reply(404)])
+def test_a_playlist_that_is_none_any_more_has_ended(answer: Reply, server: Streams, hurried: Bench, film: Path) -> None:
+    channel = Channel(server, film, window=4, length=500)
+    _while(server, channel, answer, first=5)
+
+    fetched = hurried.fetch(f"{server.url}/live.m3u8")
+
+    assert without_bridges(hurried.target) == channel.bytes(film, range(7))
+    assert fetched.warnings == ("its playlist ended without saying so",)
+
+
+def test_a_stream_whose_playlist_and_segments_both_go_has_ended(server: Streams, hurried: Bench, film: Path) -> None:
+    channel = Channel(server, film, window=4, length=500)
+    server.gate = lambda call: Reply(404) if channel.polls() >= 5 or call.path == "/live006.ts" else None
+
+    fetched = hurried.fetch(f"{server.url}/live.m3u8")
+
+    assert without_bridges(hurried.target) == channel.bytes(film, range(6))
+    assert fetched.warnings == ("its playlist ended without saying so", LOST)
+
+
+def test_segments_that_come_no_more_end_a_recording(server: Streams, hurried: Bench, film: Path) -> None:
+    channel = Channel(server, film, window=4, length=500)
+    server.gate = lambda call: Reply(404) if channel.polls() >= 5 and call.path.endswith(".ts") else None
+
+    fetched = hurried.fetch(f"{server.url}/live.m3u8", within_s=300)
+
+    assert without_bridges(hurried.target) == channel.bytes(film, range(7))
+    assert "its last segments did not come: what was recorded before is kept" in fetched.warnings
+
+
+@pytest.mark.parametrize("answer", [Reply(200, b"<html>", {"Content-Type": "text/html"}), Reply(403), Reply(410)])
+def test_a_recording_that_cannot_go_on_in_the_next_run_is_kept(answer: Reply, server: Streams, hurried: Bench, film: Path) -> None:
+    channel = Channel(server, film, window=4, length=500)
+    with pytest.raises(OutOfTime):
+        hurried.fetch(f"{server.url}/live.m3u8", within_s=5)
+    server.gate = lambda _call: answer
+
+    fetched = hurried.fetch(f"{server.url}/live.m3u8")
+
+    assert without_bridges(hurried.target) == channel.bytes(film, range(sum("live" in path for path in server.asked())))
+    assert fetched.warnings == ("its playlist has gone: what was recorded before is kept",)
+
+
+def test_numbers_that_begin_anew_between_two_runs_end_the_recording(server: Streams, hurried: Bench, film: Path) -> None:
+    channel = Channel(server, film, window=4, length=500)
+    channel.first = 100
+    with pytest.raises(OutOfTime):
+        hurried.fetch(f"{server.url}/live.m3u8", within_s=5)
+    count = sum("live" in path for path in server.asked())
+    channel.first, channel.shown = 0, 4
+
+    fetched = hurried.fetch(f"{server.url}/live.m3u8", within_s=600)
+
+    assert without_bridges(hurried.target)[: len(channel.bytes(film, range(count)))] == channel.bytes(film, range(count))
+    assert "its numbers began anew: what came behind that is not recorded" in fetched.warnings
+
+
+@pytest.mark.parametrize("dead", [4, 19])
+def test_a_segment_that_never_comes_is_lost_and_the_others_are_not(dead: int, server: Streams, hurried: Bench, film: Path) -> None:
+    channel = Channel(server, film, window=20, length=20)
+    channel.shown = 3
+    server.odd = {f"/live{dead:03d}.ts": ["404"] * 99}
+
+    fetched = hurried.fetch(f"{server.url}/live.m3u8")
+
+    assert fetched.warnings == (LOST,)
+    assert {count for path, count in server.asked().items() if f"{dead:03d}" not in path and "live" in path} == {1}
+    assert len(packets(hurried.target, "v")) == pytest.approx(19 * 12, abs=14)
+    assert len(channel.names) == 20
+
+
+def test_another_variant_of_a_live_playlist_is_a_new_stretch(server: Streams, hurried: Bench, film: Path) -> None:
+    Channel(server, film, window=4, length=20)
+    server.files["/master.m3u8"] = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlive.m3u8\n"
+    with pytest.raises(OutOfTime):
+        hurried.fetch(f"{server.url}/master.m3u8", within_s=5)
+    server.files["/master.m3u8"] = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=2\nlive.m3u8\n"
+
+    hurried.fetch(f"{server.url}/master.m3u8")
+
+    marks = (hurried.folder / "kept/joined/main.journal").read_text().split()
+    assert (len(marks), sum("media+" in mark for mark in marks)) == (20, 1)
+
+
+def test_a_master_that_has_another_variant_meanwhile_goes_on_as_a_new_stretch(server: Streams, hurried: Bench, film: Path) -> None:
+    channel = Channel(server, film, window=6, length=20)
+    server.files["/master.m3u8"] = lambda: (
+        f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH={1 if channel.polls() < 5 else 2}\nlive.m3u8\n".encode()
+    )
+    _while(server, channel, Reply(404), first=5, last=5)
+
+    fetched = hurried.fetch(f"{server.url}/master.m3u8")
+
+    marks = (hurried.folder / "kept/joined/main.journal").read_text().split()
+    assert (len(marks), sum("media+" in mark for mark in marks)) == (20, 1)
+    assert fetched.warnings == ()
+
+
+def test_sound_that_is_apart_no_more_ends_a_recording(server: Streams, hurried: Bench, film: Path) -> None:
+    Channel(server, film, window=4, length=500)
+    Channel(server, film, window=4, length=500, name="sound")
+    apart = b'#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="g",NAME="en",URI="sound.m3u8"\n#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="g"\n'
+    server.files["/master.m3u8"] = apart + b"live.m3u8\n"
+    with pytest.raises(OutOfTime):
+        hurried.fetch(f"{server.url}/master.m3u8", within_s=5)
+    server.files["/master.m3u8"] = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlive.m3u8\n"
+
+    fetched = hurried.fetch(f"{server.url}/master.m3u8")
+
+    assert "its playlist is another by now: what was recorded before is kept" in fetched.warnings
+    assert hurried.target.stat().st_size > 0
+
+
+def test_a_loss_on_one_side_only_is_told(server: Streams, hurried: Bench, film: Path) -> None:
+    pictures, sound = Channel(server, film, window=20, length=20), Channel(server, film, window=20, length=20, name="sound")
+    pictures.shown = sound.shown = 3
+    apart = '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="g",NAME="en",URI="sound.m3u8"\n#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="g"\nlive.m3u8\n'
+    server.files["/master.m3u8"] = f"#EXTM3U\n{apart}".encode()
+    server.odd = {"/sound004.ts": ["404"] * 99}
+
+    fetched = hurried.fetch(f"{server.url}/master.m3u8")
+
+    assert "its sound may be out of step with its pictures: not the same segments of both were lost" in fetched.warnings

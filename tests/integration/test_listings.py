@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dailies import config, derived, listings, pipeline, planning
+from dailies import config, derived, intake, listings, pipeline, planning
 from dailies.clock import Deadline, parse_timestamp
 from dailies.config import Listing
 from dailies.errors import ConfigError, Exit, Interrupted
@@ -75,9 +75,11 @@ class Desk:
         return replace(self.library.listings)  # nothing is remembered but what is on disk
 
     def look(self, *, is_new_run: bool = False) -> Taken:
-        deadline = Deadline.after(self.clock, 3600)
-        found = self.listings.ask({}, deadline, renews=is_new_run)
-        return self.listings.take(found, self.library.desk(deadline))
+        found = self.listings.ask({}, self.at(3600), renews=is_new_run)
+        return self.listings.take(found, self.at(3600))
+
+    def at(self, seconds: float, stop: threading.Event | None = None) -> intake.Desk:
+        return self.library.desk(Deadline.after(self.clock, seconds, stop))
 
     def sources(self) -> set[str]:
         return {video.source.uri for video in self.library.database.videos()}
@@ -127,7 +129,7 @@ def test_the_newest_are_taken_and_a_list_that_is_cut_says_so(shelf: Shelf, clock
     assert desk.sources() == {f"{server.url}/31.mp4", f"{server.url}/15.mp4"}
 
     server.content = b"x.mp4\ny.mp4\nz.mp4\n"
-    assert desk.look().problems == ("news: news: has 3 entries and 2 are looked at; see limit",)
+    assert desk.look().problems == ("news: has 3 entries and the last 2 are looked at; see limit",)
 
 
 def test_other_settings_ask_for_everything_again(shelf: Shelf, clock: FakeClock, server: FeedServer) -> None:
@@ -148,7 +150,7 @@ def test_a_feed_can_name_nothing_but_links(shelf: Shelf, clock: FakeClock, serve
 
     (problem,) = desk.look().problems
 
-    assert problem.startswith("news: news:1: ")
+    assert problem.startswith("news:1: ")
     assert desk.sources() == {"https://example.org/ok.mp4"}
 
 
@@ -156,7 +158,7 @@ def test_a_feed_can_name_nothing_but_links(shelf: Shelf, clock: FakeClock, serve
     ("content", "why"),
     [
         (b'<!DOCTYPE x [<!ENTITY a "ha">]><rss>&a;</rss>', "document type, which is refused"),
-        (b"<html><body>Sign in</body></html>", "is XML of another kind"),
+        (b"<html><body>Sign in</body></html>", "is a web page"),
         (b"x" * 16_000_000, "sends more than 16 MB"),
     ],
 )
@@ -245,7 +247,7 @@ def test_a_stop_ends_a_look_and_nothing_is_counted(shelf: Shelf, clock: FakeCloc
     stop.set()
 
     with pytest.raises(Interrupted):
-        desk.listings.ask({}, Deadline.after(clock, 60, stop))
+        desk.listings.ask({}, desk.at(60, stop))
 
     assert not (shelf.root / "work/listings.json").exists()
 
@@ -288,7 +290,7 @@ def test_a_host_that_nobody_configured_ends_the_run_before_anything(shelf: Shelf
 def test_what_was_not_queued_before_a_kill_is_asked_for_again(shelf: Shelf, clock: FakeClock, server: FeedServer) -> None:
     server.content = feed("https://example.org/a.mp4")
     desk = Desk.of(shelf, clock, news={"feed": f"{server.url}/feed"})
-    desk.listings.ask({}, Deadline.after(clock, 60))  # and the machine is lost
+    desk.listings.ask({}, desk.at(60))  # and the machine is lost
 
     assert desk.look().reports["news"].added == 1
 
@@ -394,3 +396,108 @@ def test_an_enclosure_is_queued_fetched_and_published(shelf: Shelf, make_clip: C
     (record,) = shelf.records().values()
     assert (done.code, record["state"], record["title"]) == (0, "done", f"Film {server.url}"), done.err
     assert done.json()["listings"]["news"]["added"] == 1
+
+
+def test_a_round_of_which_nothing_was_queued_is_told_again(shelf: Shelf, clock: FakeClock, server: FeedServer) -> None:
+    server.content = feed("https://example.org/a.mp4")
+    desk = Desk.of(shelf, clock, news={"feed": f"{server.url}/feed"})
+    desk.listings.remember(desk.listings.ask({}, desk.at(60)), desk.at(60))
+
+    assert (desk.look().reports["news"].added, server.answers) == (1, [200, 200])
+
+
+def test_a_forced_look_asks_for_everything(shelf: Shelf, clock: FakeClock, server: FeedServer) -> None:
+    desk = Desk.of(shelf, clock, news={"feed": f"{server.url}/feed"})
+    desk.look()
+    desk.listings.ask({}, desk.at(60), is_forced=True)
+
+    assert server.answers == [200, 200]
+
+
+def test_where_records_have_gone_what_they_came_from_is_queued_again(shelf: Shelf, clock: FakeClock, server: FeedServer) -> None:
+    server.content = feed("https://example.org/a.mp4")
+    desk = Desk.of(shelf, clock, news={"feed": f"{server.url}/feed"})
+    desk.look()
+    shutil.rmtree(shelf.root / "database/videos")
+
+    assert (desk.look().reports["news"].added, server.answers) == (1, [200, 200])
+
+
+def test_entries_that_differ_only_behind_the_query_are_told(shelf: Shelf, clock: FakeClock, server: FeedServer) -> None:
+    server.content = feed(*(f"https://example.org/get?id={number}" for number in (1, 2, 3, 3)), "https://example.org/a.mp4?x=1")
+    keeping = {"feed": f"{server.url}/feed", "keep_query": True}
+
+    told = Desk.of(shelf, clock, news={"feed": f"{server.url}/feed"}).look().problems
+
+    assert told == ("news: 3 entries differ only behind the ?, which makes them one video; set keep_query = true",)
+    assert Desk.of(shelf, clock, news=keeping).look().problems == ()
+
+
+def test_the_key_of_a_secret_feed_comes_into_no_record(
+    shelf: Shelf, clock: FakeClock, server: FeedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_FEED", f"{server.url}/feed?format=rss&token=q1w2")
+    urls = [f"https://example.org/{path}" for path in ("a.mp4?token=q1w2", "q1w2/b.mp4", "c.mp4?format=rss", "d.mp4?token=other")]
+    server.content = feed(*urls)
+    desk = Desk.of(shelf, clock, news={"secret_env": "MY_FEED", "keep_query": True})
+
+    problems = desk.look().problems
+
+    assert desk.sources() == set(urls[2:])
+    assert [problem.partition("; ")[0] for problem in problems] == [
+        "news:1: its link holds the key of the feed, which is kept out of records",
+        "news:1: its link holds the key of the feed, which is kept out of records",
+        "news: 1 links hold what looks like a key, and stand in database/",
+    ]
+
+
+def test_no_more_than_ten_lines_are_told_of_a_source(shelf: Shelf, clock: FakeClock, server: FeedServer) -> None:
+    server.content = b"https://example.org/a.mp4\n" + b"not a link\n" * 15
+
+    problems = Desk.of(shelf, clock, news={"feed": f"{server.url}/feed"}).look().problems
+
+    assert (len(problems), problems[-1]) == (11, "news: and 5 more")
+
+
+@pytest.mark.parametrize("content", [b"Please sign in\nto go on\n" * 20, feed("ftp://example.org/a.mp4"), b"file:x\n" * 3])
+def test_a_list_in_which_nothing_is_a_link_is_one_error(shelf: Shelf, clock: FakeClock, server: FeedServer, content: bytes) -> None:
+    server.content = content
+
+    taken = Desk.of(shelf, clock, news={"feed": f"{server.url}/feed"}).look()
+
+    assert (len(taken.problems), taken.reports["news"].failures) == (1, 1)
+    assert taken.problems[0].startswith("news: has nothing that can be queued; news:1: ")
+
+
+def test_of_a_list_the_last_are_taken(shelf: Shelf, clock: FakeClock, server: FeedServer) -> None:
+    server.content = b"x.mp4\ny.mp4\nz.mp4\n"
+    desk = Desk.of(shelf, clock, news={"feed": f"{server.url}/feed", "limit": 2})
+
+    found = desk.listings.ask({}, desk.at(60))
+
+    assert [str(item.name).removeprefix(server.url) for item in found.items()] == ["/y.mp4", "/z.mp4"]
+
+
+def test_failures_are_committed_where_nothing_else_is_until_the_source_is_given_up(
+    shelf: Shelf, clock: FakeClock, server: FeedServer
+) -> None:
+    server.status = [Reply(500)] * 13
+    desk = Desk.of(shelf, clock, news={"feed": f"{server.url}/feed"})
+    failures = []
+    for _ in range(13):
+        failures.append(run(desk).report.listings["news"].failures)
+        shutil.rmtree(shelf.root / "work")
+        clock.advance(900)
+
+    assert failures == [*range(1, 11), 11, 11, 11]
+    assert shelf.git("rev-list", "--count", "HEAD") == "11"  # init, and ten failures
+    assert run(desk).report.listings["news"].failures == 0
+
+
+def test_status_knows_of_failures_that_are_remembered_here_only(shelf: Shelf, clock: FakeClock, server: FeedServer) -> None:
+    server.status = [Reply(500)]
+    desk = Desk.of(shelf, clock, news={"feed": f"{server.url}/feed"})
+    desk.look()
+
+    assert derived.fresh_status(desk.library.database, clock.now())["listings"]["news"]["failures"] == 1
+    assert "failed 1 times" in shelf.cli("status").out

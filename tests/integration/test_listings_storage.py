@@ -230,3 +230,14 @@ def test_what_lies_in_a_folder_is_published(
     assert [one.code for one in done] == [0, 0], done[0].err
     assert (record["state"], record["source"]["kind"]) == ("done", "storage")
     assert [one.json()["listings"]["films"]["added"] for one in done] == [1, 0]
+
+
+def test_a_file_that_was_changed_a_moment_ago_waits(site: Site) -> None:
+    for age_s, name in ((0, "growing.mp4"), (3600, "old.mp4"), (-(10**8), "of another clock.mp4")):
+        site.put(name, b"x", age_s)
+    section = Listing.model_validate(site.section())
+
+    found = Folder("films", section, site.ground()).look({}, soon())
+
+    assert {item.source.original_name for item in found.items if item.source} == {"old.mp4", "of another clock.mp4"}
+    assert found.notes == ("1 files were changed less than 60 s ago; they wait for a later look",)

@@ -5,13 +5,16 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from dailies.errors import Exit
 from dailies.library import Library
+from dailies.listings import Taken
 from dailies.pipeline import Result, Wanted
+from dailies.report import Collector, ListingReport, RunReport, RunStatus
 from dailies.watching import RENEWAL_S, Watch
 from integration.kill_driver import assert_nothing_is_left, ended, hanging, hung, running, wait_until
 from integration.test_listings import Desk, FeedServer, feed
@@ -84,6 +87,14 @@ def test_an_interval_that_is_none_is_refused(shelf: Shelf, arguments: tuple[str,
 # The loop itself, with a clock that stands still
 
 
+def report_of(taken: Taken | None) -> RunReport:
+    """Of a run that took that in; None: it could not begin."""
+    begun = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    collector = Collector("run", begun, 60, str)
+    collector.listed(taken.reports if taken else {})
+    return collector.report(RunStatus.COMPLETED, begun, 0)
+
+
 class Rounds:
     """A watch that is told to stop after so many rounds; `runs` are the runs that it started."""
 
@@ -107,14 +118,15 @@ class Rounds:
 
         assert wanted.found is not None
         self.runs.append(wanted)
-        library.listings.take(wanted.found, library.desk(Deadline.after(self.desk.clock, 60)))
+        taken = library.listings.take(wanted.found, library.desk(Deadline.after(self.desk.clock, 60)))
         for video in library.database.videos():
             library.database.save(video.with_(deleted_at="2026-01-02T03:04:05Z"))
-        return Result(None, Exit.DONE)  # type: ignore[arg-type]
+        return Result(report_of(taken), Exit.DONE)
 
     def go(self, count: int) -> int:
         """How many runs that came to."""
         self.left = count
+        self.stop.clear()
         before = len(self.runs)
         assert self.watch.until_stopped() is Exit.DONE
         return len(self.runs) - before
@@ -142,7 +154,7 @@ def test_what_no_run_can_take_starts_no_run_after_the_first(shelf: Shelf, desk: 
 
     def run(_library: Library, wanted: Wanted) -> Result:
         rounds.runs.append(wanted)
-        return Result(None, Exit.DONE)  # type: ignore[arg-type]
+        return Result(report_of(Taken({"inbox": ListingReport()}, ())), Exit.DONE)
 
     rounds.watch.run = run
 
@@ -182,3 +194,45 @@ def test_memory_does_not_grow_with_the_rounds(shelf: Shelf, clock: FakeClock) ->
         tracemalloc.stop()
 
     assert grown < 300_000
+
+
+def test_what_is_found_while_another_run_is_at_work_is_taken_by_a_later_one(shelf: Shelf, clock: FakeClock) -> None:
+    with FeedServer() as server:
+        server.content = feed("https://example.org/a.mp4")
+        rounds = Rounds(Desk.of(shelf, clock, news={"feed": f"{server.url}/feed"}))
+        busy = [True, True]
+
+        def run(library: Library, wanted: Wanted) -> Result:
+            return Result(report_of(None), Exit.DONE) if busy and busy.pop() else rounds.run(library, wanted)
+
+        rounds.watch.run = run
+
+        server.status = [Reply(200, server.content), Reply(500), Reply(500)]  # and its patience is kept meanwhile
+        assert rounds.go(5) == 1
+        assert [video.source.uri for video in rounds.desk.library.database.scan()] == ["https://example.org/a.mp4"]
+
+
+def test_a_video_that_only_waits_starts_a_run_four_times_an_hour(shelf: Shelf, desk: Desk) -> None:
+    shelf.put(Path(os.devnull), "a.mp4")
+    rounds = Rounds(desk)
+
+    def run(library: Library, wanted: Wanted) -> Result:
+        assert wanted.found is not None
+        rounds.runs.append(wanted)
+        return Result(report_of(library.listings.take(wanted.found, desk.at(60))), Exit.DONE)
+
+    rounds.watch.run = run
+
+    assert rounds.go(61) == 5
+    shelf.put(Path(os.devnull), "b.mp4")
+    assert rounds.go(1) == 1
+
+
+def test_a_watch_goes_on_where_nothing_can_be_remembered(shelf: Shelf, desk: Desk) -> None:
+    (shelf.root / "work/listings.json").mkdir(parents=True)
+
+    assert Rounds(desk).go(3) == 0
+
+
+def test_the_help_of_a_watch_says_what_its_time_limit_is_of(shelf: Shelf) -> None:
+    assert "Each run stops cleanly by then" in shelf.cli("watch", "--help", COLUMNS="200").out

@@ -261,6 +261,44 @@ def test_a_secret_that_stands_in_a_comment_only_is_not_handed_over(shelf: Shelf)
 # -- where the media are
 
 
+def listed(shelf: Shelf, text: str) -> dict[str, tuple[str, str]]:
+    """What doctor says with these sections, by the check's name."""
+    with (shelf.root / "dailies.toml").open("a") as file:
+        file.write(text)
+    return {check.name: (check.verdict, check.message) for check in examine(shelf.open())}
+
+
+@pytest.mark.parametrize(
+    ("section", "verdict", "message"),
+    [
+        ('feed = "https://example.org/feed"', "ok", "a feed"),
+        ('folder = "webdavs://example.org/films"', "ok", "a folder of storage"),
+        ('feed = "https://example.org/feed"\nhosts = ["nowhere"]', "error", "no section [hosts.nowhere]"),
+        ('secret_env = "NO_SUCH_KEY"', "warning", "NO_SUCH_KEY: not set or empty"),
+        ('folder = "s3://films"\nacces_key_env = "PATH"', "warning", "the nearest known one is access_key_env"),
+        ('folder = "media/films"', "warning", "is one of this machine"),
+    ],
+)
+def test_a_listing_that_could_not_be_looked_at_is_told(shelf: Shelf, section: str, verdict: str, message: str) -> None:
+    found = listed(shelf, f"[listings.news]\n{section}\n")["listing news"]
+
+    assert (found[0], message in found[1]) == (verdict, True), found
+
+
+def test_what_sites_and_queued_links_lack_is_told(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALK_SECRET", "https://example.org/private/talk.mp4")
+    shelf.cli("add", "--secret-env", "TALK_SECRET")
+    monkeypatch.delenv("TALK_SECRET")
+
+    checks = listed(
+        shelf, '[sources.sites."a.example"]\nauthorization_env = "NO_SUCH_KEY"\nrefresh_command = ["no-such-program"]\n'
+    )
+
+    assert checks["links"][0] == "warning"
+    assert checks["links"][1].startswith("TALK_SECRET: not set or empty")
+    assert checks["site a.example"][1].startswith("no-such-program: no such program")
+
+
 def test_queued_files_that_are_not_in_git_are_told_where_hosted_runs_need_them(shelf: Shelf) -> None:
     for name in ("media/one.mp4", "media/two.mp4"):
         shelf.cli("add", put(shelf, name, name))

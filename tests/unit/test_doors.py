@@ -21,7 +21,7 @@ DOORS = {
     "git": {"git_door.py", "repository.py"},
     "requests": {"arriving.py", "http.py", "request.py", "wire.py"},
     "urllib3": {"http.py", "wire.py"},
-    "importlib.import_module": {"hosts/places/place.py"},
+    "importlib.import_module": {"hosts/places/place.py", "plugins.py"},
     "os.environ": {"config.py"},
     "av": CHILD,
     "numpy": {"similar.py", *CHILD},

@@ -71,7 +71,7 @@ def test_another_encoding_says_in_which_line_and_what_to_do() -> None:
 def test_what_is_no_list_is_said_to_be_none() -> None:
     assert "is no text" in refused(b"\0\0\0\x20ftypisom")
     assert "add its link" in refused("#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\na.ts\n")
-    assert "is XML of another kind (html)" in refused("<html><body></body></html>")
+    assert "is XML of another kind (svg)" in refused("<svg/>")
 
 
 def test_an_empty_list_is_a_list() -> None:
@@ -169,7 +169,32 @@ def test_any_json_list_has_an_entry_or_a_line_for_each(content: list[Any]) -> No
     assert len(found.entries) + len(found.refused) == len(content) + 1
 
 
+def test_texts_of_json_a_line_are_read_and_a_quoted_header_is_a_table() -> None:
+    assert names(f'"{A}"\n"{B}"\n') == [A, B]
+    assert names(f'"url"\n"{A}"\n') == [A]
+    assert names('"a" film.mp4\n') == ['"a" film.mp4']
+
+
+@pytest.mark.parametrize("text", ['{"path": "\\ud800.mp4"}', '["\\udcff.mp4"]'])
+def test_a_lone_surrogate_is_no_name(text: str) -> None:
+    assert parsed(text).refused == ("list:1: holds a character that no path has; correct it",)
+
+
 # Feeds
+
+
+@pytest.mark.parametrize("before", ["\n ", "\ufeff\n", "\ufeff"])
+def test_blanks_before_a_feed_do_not_matter(before: str) -> None:
+    assert names(before + rss(item())) == [A]
+
+
+def test_the_namespace_of_older_feeds_is_known() -> None:
+    assert names(rss(item()).replace("<rss ", '<rss xmlns="http://backend.userland.com/rss2" ')) == [A]
+
+
+@pytest.mark.parametrize("text", ["<!DOCTYPE html><html>", "\n<HTML lang='en'>", '<?xml version="1.0"?><!doctype html>'])
+def test_a_web_page_is_said_to_be_one(text: str) -> None:
+    assert refused(text) == "list: is a web page; give the link of a feed or a list"
 
 
 def test_a_podcast_gives_what_it_says_of_each_file() -> None:

@@ -2,19 +2,39 @@
 
 import re
 import string
+import tempfile
+import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dailies.errors import VideoError
-from dailies.sources.hls.kept_segments import Mark, stretches
-from dailies.sources.hls.playlist import Key, Limits, Master, MediaList, Piece, Segment, Span, Variant, fingerprint, pieces, read
-from dailies.sources.hls.pool import LEAST_WINDOW, Window
-from dailies.sources.hls.segments import is_media
+from dailies.clock import Deadline, SystemClock
+from dailies.errors import Transient, VideoError
+from dailies.sources.asking import Way
+from dailies.sources.hls.kept_segments import Mark, Track, stretches
+from dailies.sources.hls.playlist import (
+    Init,
+    Key,
+    Limits,
+    Master,
+    MediaList,
+    Piece,
+    Rendition,
+    Segment,
+    Span,
+    Variant,
+    fingerprint,
+    pieces,
+    read,
+)
+from dailies.sources.hls.pool import LEAST_WINDOW, Pool, Window
+from dailies.sources.hls.segments import Job, is_media
 
 BASE = "https://media.example.org/a/b/index.m3u8?token=1"
 LIMITS = Limits("film", 1000)
@@ -81,6 +101,13 @@ def test_a_playlist_that_is_read_in_two_parts_gives_the_same_pieces(segments: tu
     assert [*pieces(before), *pieces(behind, last=last)] == list(pieces(segments))
 
 
+@given(segment_lists(), st.text(), st.text())
+def test_the_same_segments_of_another_variant_are_another_playlist(segments: tuple[Segment, ...], one: str, other: str) -> None:
+    prints = [fingerprint(pieces(segments), Variant("u", 1, 2, None, codecs=codecs).print) for codecs in (one, other)]
+
+    assert (prints[0] == prints[1]) == (one == other)
+
+
 @given(segment_lists(), st.text(string.ascii_lowercase, min_size=1, max_size=9))
 def test_fresh_links_are_the_same_playlist_and_other_ranges_are_another(segments: tuple[Segment, ...], token: str) -> None:
     fresh = [replace(one, url=f"{one.url}?sign={token}") for one in segments]
@@ -119,7 +146,7 @@ def test_a_window_has_failed_when_more_than_half_of_it_did(outcomes: list[bool],
 MARKS = st.builds(
     Mark,
     st.integers(0, 2**50),
-    st.sampled_from(["init", "media", "gap"]),
+    st.sampled_from(["init", "media", "gap", "lost"]),
     st.booleans(),
     st.integers(0, 10**9),
     st.integers(0, 2**50),
@@ -206,6 +233,15 @@ def test_the_best_variant_is_of_the_height_or_the_smallest(made: list[tuple[int,
         assert best.height == min(height for _, height in made)
 
 
+def test_what_was_begun_is_taken_again_where_the_settings_allow() -> None:
+    low, high = Variant("u", 1, 240, "g"), Variant("v", 2, 1080, "g")
+    named = [Rendition("g", "w", is_default, name) for is_default, name in ((False, "de"), (True, "en"))]
+    master = Master((low, high), tuple(named))
+
+    assert [master.best(0), master.best(0, low.print), master.best(480, high.print)] == [high, low, low]
+    assert [master.sound_of(low), master.sound_of(low, named[0].print)] == [named[1], named[0]]
+
+
 def test_sound_alone_is_no_variant_of_a_film() -> None:
     text = (
         '#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=9,CODECS="mp4a.40.2"\na\n#EXT-X-STREAM-INF:BANDWIDTH=5,CODECS="avc1,mp4a.40.2"\nb\n'
@@ -234,6 +270,100 @@ def _refusal(text: str) -> str:
     except VideoError as error:
         return str(error)
     return ""
+
+
+@pytest.mark.parametrize("tag", [*TAGS, "#EXT-X-ENDLIST", "a"])
+@pytest.mark.parametrize("fill", ["A", '"', "A=", 'A="', "A ", " ", ",", "'", "1"])
+def test_no_line_takes_long_to_be_read(tag: str, fill: str) -> None:
+    began = time.process_time()
+
+    _refusal(f"#EXTM3U\n{tag}:{fill * (60_000 // len(fill))}\n#EXTINF:1,\na.ts")
+
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("#" + "x" * 70_000, "has a line of more than 65536 characters"),
+        ("#EXT-X-STREAM-INF:BANDWIDTH=1\na\n" * 2000, "has more than 1000 variants or renditions"),
+        ('#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="g",NAME="n",URI="u"\n' * 2000, "has more than 1000 variants or renditions"),
+        ("".join(f'#EXT-X-KEY:METHOD=AES-128,URI="k",KEYFORMAT="{at}"\n' for at in range(50)), "one segment has too many keys"),
+        ("#EXTINF:1e306,\na.ts", "a segment has no length in time, or more than a day"),
+        ("#EXTINF:86401,\na.ts", "a segment has no length in time, or more than a day"),
+        ("#EXTINF:nan,\na.ts", "a segment has no length in time, or more than a day"),
+        ("#EXTINF:-1,\na.ts", "a segment has no length in time, or more than a day"),
+    ],
+)
+def test_what_is_too_much_is_refused(text: str, why: str) -> None:
+    assert why in _refusal(f"#EXTM3U\n{text}")
+
+
+@pytest.mark.parametrize(("said", "expected"), [("0.001", 1), ("-5", 8), ("nan", 8), ("inf", 8), ("1e9", 60), ("6", 6), ("0", 8)])
+def test_a_playlist_is_asked_again_at_a_bearable_pace(said: str, expected: float) -> None:
+    assert media(f"#EXT-X-TARGETDURATION:{said}", "#EXTINF:8,", "a.ts").target_s == expected
+
+
+@pytest.mark.parametrize("rate", ["1e308", "-1", "9" * 300])
+def test_a_variant_of_any_bandwidth_has_a_sum(rate: str) -> None:
+    master = read(f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH={rate}\na\n", BASE, LIMITS)
+
+    assert isinstance(master, Master)
+    assert 0 <= int(master.best(0).bandwidth / 8 * 1e13) < 10**40
+
+
+def _track(folder: Path, *segments: Segment) -> Track:
+    """As a run finds it, that follows these."""
+    track = Track(folder, "main")
+    track.resume(Deadline.after(SystemClock(), 60))
+    track.follows(segments)
+    return track
+
+
+def _brought(track: Track) -> list[str]:
+    """Bring all that is missing; the journal's lines, without lengths and sums."""
+    for piece in track.missing():
+        track.temporary(piece).write_bytes(b"x")
+        track.loose[piece.place] = track.settled(piece, 1, zlib.crc32(b"x"))
+    track.join()
+    track.close()
+    return [f"{mark.number} {mark.kind}{'+' * mark.begins}" for mark in track.marks]
+
+
+def test_what_follows_a_lost_segment_begins_anew_also_in_the_next_run(tmp_path: Path) -> None:
+    segments = [Segment(number, "u", 1.0) for number in range(4)]
+    track = _track(tmp_path, *segments[:3])
+    track.loses({(0, True), (2, True)})
+    assert _brought(track) == ["0 lost", "1 media+", "2 lost"]
+
+    assert _brought(_track(tmp_path, *segments)) == ["0 lost", "1 media+", "2 lost", "3 media+"]
+
+
+def test_fragments_need_their_init_and_go_on_behind_a_lost_one(tmp_path: Path) -> None:
+    inits = [Init(url, None, None) for url in "ab"]
+    segments = [Segment(number, "u", 1.0, init=inits[number // 3]) for number in range(6)]
+    track = _track(tmp_path, *segments)
+    track.loses({(1, True), (3, False)})
+
+    assert _brought(track) == ["0 init+", "0 media", "1 lost", "2 media", "3 lost", "4 lost", "5 lost"]
+
+
+def test_who_waits_for_a_piece_that_is_due_does_not_spin() -> None:
+    tries = iter([Transient("not yet")])
+
+    def bring(job: Job, _deadline: Deadline) -> Mark:
+        for error in tries:
+            raise error
+        return Mark.of(job.piece)
+
+    deadline, turns = Deadline.after(SystemClock(), 60), 0
+    with tempfile.TemporaryDirectory() as folder, Pool(bring, 1, deadline, lambda _most: 0.02) as pool:
+        pool.gives([Job(Track(Path(folder), "main"), Piece(1, "media", begins=False), Way("u"))])
+        while not pool.takes():
+            turns += 1
+            deadline.pause(pool.idle_s or 0.0)
+
+    assert turns < 10
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def add(
     """Queue files and links. Prints one id a line; the same file or link twice is one video."""
     from dailies import intake
     from dailies.clock import Deadline
+    from dailies.model import readable
 
     library = open_library()
     given = [*(names or ()), *_secret_links(secret_env)]
@@ -60,8 +61,8 @@ def add(
     for name in host or ():
         library.check_host(name)
     wishes = intake.Wishes(
-        title=title,
-        tags=tuple(tag or ()),
+        title=readable(title) if title else None,
+        tags=tuple(map(readable, tag or ())),
         code=code,
         remove_source=move,
         allow_duplicate=allow_duplicate,
@@ -119,6 +120,9 @@ class _Reader:
 
     def items(self, name: str) -> "Iterator[Item]":
         """Relative paths are relative to the list."""
+        if (belongs := _listed_as(name)) is not None:
+            self.refused.append(belongs)
+            return
         parsed = self._parsed(name)
         if parsed is None:
             return
@@ -177,10 +181,30 @@ def _read(name: str, most: int) -> bytes:
         return file.read(most)
 
 
+def _listed_as(name: str) -> str | None:
+    """Of what is no file: where it belongs."""
+    from dailies import links
+    from dailies.hosts.places import address
+
+    scheme = name.partition("://")[0].lower() if links.is_link(name) else ""
+    key = "feed" if scheme in links.SCHEMES else "folder" if scheme in address.SCHEMES else None
+    told = f'{links.shown(name)}: is read by runs, not here; put it into dailies.toml as [listings.NAME] {key} = "…"'
+    return told if key else None
+
+
 def _told_feed(name: str, feed: str) -> str:
     from dailies import links
 
     return f'{name}: {links.shown(feed)} is a feed, which is not read now; put it into dailies.toml as [listings.NAME] feed = "…"'
+
+
+def _told_known(one: "Added") -> str:
+    if one.video.deleted_at is not None:  # a tombstone wins every merge: what is taken back here would vanish again
+        other = "its link with a query of its own and --keep-query" if one.video.source.kind != "file" else "a copy by another name"
+        return f"was removed from the library and stays removed: {one.video.id}; to have it anew add {other}"
+    unheard = "; what was said of it now was not applied" if one.is_unheard else ""
+    query = "; its link differs behind the ?: with --keep-query it is another video" if one.is_other_query else ""
+    return f"is in the library already, {one.video.state}: {one.video.id}{unheard}{query}"
 
 
 def _show(added: "tuple[Added, ...]", *, as_json: bool) -> None:
@@ -193,8 +217,7 @@ def _show(added: "tuple[Added, ...]", *, as_json: bool) -> None:
         if not as_json:
             typer.echo(one.video.id)
         if not one.is_new:
-            unheard = "; what was said of it now was not applied" if one.is_unheard else ""
-            known = f"{name}: is in the library already, {one.video.state}: {one.video.id}{unheard}"
+            known = f"{name}: {_told_known(one)}"
             complain(f"{one.where}: {known}" if one.where else known)
         elif links.is_link(uri) and links.holds_secrets(uri):
             complain(f"{one.video.id}: its link holds what looks like a key, and stands in database/; see --secret-env")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dailies.cli.app import app, complain, open_library, stoppable, watched
-from dailies.cli.work import Hosts, TimeLimit, names_of, seconds, show_result, with_settings
+from dailies.cli.work import Hosts, names_of, seconds, show_result, with_settings
 from dailies.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def watch(
     interval: Annotated[str, typer.Option(help="Look this often.", metavar="DURATION")] = "60s",
     once: Annotated[bool, typer.Option("--once", help="Look once, run if need be, end.")] = False,
-    time_limit: TimeLimit = None,
+    time_limit: Annotated[
+        str | None, typer.Option(envvar="DAILIES_TIME_LIMIT", help="Each run stops cleanly by then, like 315m.", metavar="DURATION")
+    ] = None,
     min_remaining: Annotated[str | None, typer.Option(help="Start no video with less left.", metavar="DURATION")] = None,
     hosts: Hosts = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="ffmpeg processes at once; else from the cores.")] = None,

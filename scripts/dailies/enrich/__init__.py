@@ -18,23 +18,22 @@ from dailies.enrich.clues import Clues
 from dailies.enrich.facts import Facts, Said
 from dailies.enrich.filling import filled
 from dailies.enrich.matching import Ambiguous
-from dailies.enrich.musicbrainz import MusicBrainz
-from dailies.enrich.tmdb import Tmdb
-from dailies.enrich.tvmaze import TvMaze
-from dailies.enrich.wikidata import Wikidata
 from dailies.errors import ConfigError, Denied, Transient, VideoError
 from dailies.http import Http
 from dailies.model import Video
+from dailies.plugins import Plugins
 from dailies.redact import plain
 
 __all__ = ["CATALOGUES", "Catalogue", "Enricher", "Facts", "Said", "filled"]
 
-CATALOGUES: Final[Mapping[str, type[Catalogue]]] = {
-    "tmdb": Tmdb,
-    "tvmaze": TvMaze,
-    "wikidata": Wikidata,
-    "musicbrainz": MusicBrainz,
-}
+CATALOGUES: Final[Mapping[str, type[Catalogue]]] = Plugins(
+    {
+        "tmdb": "dailies.enrich.tmdb:Tmdb",
+        "tvmaze": "dailies.enrich.tvmaze:TvMaze",
+        "wikidata": "dailies.enrich.wikidata:Wikidata",
+        "musicbrainz": "dailies.enrich.musicbrainz:MusicBrainz",
+    }
+)
 PATIENCE_S: Final = 120.0  # with one catalogue for one video
 _LOG: Final = logging.getLogger(__name__)
 

@@ -11,14 +11,9 @@ from dailies.clock import Clock
 from dailies.config import HostSettings, Settings, explain
 from dailies.errors import ConfigError
 from dailies.hosts.host import Asset, Capabilities, Details, Ground, Host, Receipt, Session, Standing, Transfer
-from dailies.hosts.internet_archive import InternetArchive
-from dailies.hosts.peertube import PeerTube
-from dailies.hosts.storage import Storage
-from dailies.hosts.streamtape import StreamtapeHost
-from dailies.hosts.xvideosharing import XVideoSharingHost
-from dailies.hosts.youtube import YouTube
 from dailies.http import Http
 from dailies.model import Kind
+from dailies.plugins import Plugins
 
 __all__ = [
     "HOSTS",
@@ -35,15 +30,17 @@ __all__ = [
     "secret_names",
 ]
 
-HOSTS: Final[Mapping[str, Callable[..., Host]]] = {
-    "storage": Storage,
-    "folder": Storage,  # what libraries of older versions call it
-    "internet_archive": InternetArchive,
-    "xvideosharing": XVideoSharingHost,
-    "streamtape": StreamtapeHost,
-    "youtube": YouTube,
-    "peertube": PeerTube,
-}
+HOSTS: Final[Mapping[str, Callable[..., Host]]] = Plugins(
+    {
+        "storage": "dailies.hosts.storage:Storage",
+        "folder": "dailies.hosts.storage:Storage",  # what libraries of older versions call it
+        "internet_archive": "dailies.hosts.internet_archive:InternetArchive",
+        "xvideosharing": "dailies.hosts.xvideosharing:XVideoSharingHost",
+        "streamtape": "dailies.hosts.streamtape:StreamtapeHost",
+        "youtube": "dailies.hosts.youtube:YouTube",
+        "peertube": "dailies.hosts.peertube:PeerTube",
+    }
+)
 
 
 def secret_names(section: HostSettings) -> tuple[str, ...]:

@@ -17,13 +17,9 @@ from dailies.disk import written
 from dailies.errors import ConfigError, Transient
 from dailies.hosts.host import Asset, Capabilities, Ground, Receipt, Standing, State, Transfer
 from dailies.hosts.places import address as addresses
-from dailies.hosts.places import azure, s3
 from dailies.hosts.places.address import Address
 from dailies.hosts.places.disk import Disk
-from dailies.hosts.places.gcs import Gcs
 from dailies.hosts.places.place import Distant, Found, Place
-from dailies.hosts.places.sftp import Sftp
-from dailies.hosts.places.webdav import WebDav
 from dailies.request import is_loopback
 
 # Which settings mean something to which address
@@ -106,8 +102,7 @@ class Storage(BaseModel):
     @property
     def capabilities(self) -> Capabilities:
         scheme = self._address.scheme if self._address else ""
-        limit = {"s3": s3.MAX_BYTES, "az": azure.MAX_BYTES}.get(scheme)
-        return Capabilities(overwrites=True, verifies_hash=True, gives_back=True, is_local=not scheme, max_bytes=limit)
+        return Capabilities(overwrites=True, verifies_hash=True, gives_back=True, is_local=not scheme, max_bytes=_max_bytes(scheme))
 
     def upload(self, path: Path, asset: Asset, transfer: Transfer) -> Receipt:
         self._place.put(self._key(asset), path, asset, transfer)
@@ -167,17 +162,28 @@ class Storage(BaseModel):
         return self._remote(self._address, self.ground)
 
     def _remote(self, address: Address, ground: Ground) -> Distant:
+        """Only what this address needs is imported."""
         match address.scheme:
             case "s3":
+                from dailies.hosts.places import s3
+
                 keys = {"access_key_env": self.access_key_env, "secret_key_env": self.secret_key_env}
                 return s3.S3(address, ground, self.endpoint, self.region, **keys, checksum=self.checksum)
             case "gs":
+                from dailies.hosts.places.gcs import Gcs
+
                 return Gcs(address, ground, self.endpoint, self.token_env)
             case "az":
+                from dailies.hosts.places import azure
+
                 return azure.Azure(address, ground, self.connection_string_env)
             case "webdav" | "webdavs":
+                from dailies.hosts.places.webdav import WebDav
+
                 return WebDav(address, ground, self.user_env, self.password_env)
             case "sftp":
+                from dailies.hosts.places.sftp import Sftp
+
                 return Sftp(address, ground, self.user_env, self.password_env, self.key_file, self.known_hosts)
         raise AssertionError(address.scheme)
 
@@ -211,6 +217,18 @@ def opened(path: str, keys: Mapping[str, object], ground: Ground, where: str) ->
         return Storage.model_validate({"ground": ground, "path": path, **keys}).distant()
     except ValidationError as error:
         raise ConfigError(explain(error, Storage, where)) from error
+
+
+def _max_bytes(scheme: str) -> int | None:
+    """Of one file."""
+    match scheme:
+        case "s3":
+            from dailies.hosts.places.s3 import MAX_BYTES
+        case "az":
+            from dailies.hosts.places.azure import MAX_BYTES
+        case _:
+            return None
+    return MAX_BYTES
 
 
 def _may_be(found: Found, asset: Asset) -> bool:

@@ -1,9 +1,10 @@
 """A feed or a list behind a link."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import urlunsplit
+from urllib.parse import parse_qsl, unquote, urlunsplit
 
 from dailies import config, links, lists
 from dailies.answer import Answer
@@ -12,6 +13,7 @@ from dailies.clock import Deadline
 from dailies.errors import Category, ConfigError, RateLimited, Transient
 from dailies.intake import Item, Wishes
 from dailies.listings.listing import Found
+from dailies.redact import SHORTEST_SECRET, says_secret
 from dailies.sources import Ground
 from dailies.sources.asking import way
 from dailies.sources.slots import slot
@@ -61,20 +63,30 @@ class Feed:
     def _found(self, answer: Answer) -> Found:
         base = answer.url if self.settings.feed else None  # a secret must not come into records with what is relative to it
         parsed = lists.parse(answer.content, self.name)
-        entries = _newest(parsed.entries, self.settings.limit)
-        notes = [*parsed.notes, *parsed.refused]
-        notes += [f"{self.name}: names the feed {links.shown(one)}, which is not read; give it a section" for one in parsed.feeds]
         is_list = not any(entry.is_of_feed for entry in parsed.entries)
+        entries = _newest(parsed.entries, self.settings.limit, is_list=is_list)
+        notes = [*parsed.notes, *parsed.refused]
+        notes += [f"names the feed {links.shown(one)}, which is not read; give it a section" for one in parsed.feeds]
         if is_list and len(entries) < len(parsed.entries):
-            notes.append(f"{self.name}: has {len(parsed.entries)} entries and {len(entries)} are looked at; see limit")
+            notes.append(f"has {len(parsed.entries)} entries and the last {len(entries)} are looked at; see limit")
         items: list[Item] = []
         for entry in reversed(entries):
             try:
-                items.append(Item(_without_account(lists.link_of(entry, base)), self._wishes(entry), entry.where))
+                items.append(Item(self._taken(lists.link_of(entry, base)), self._wishes(entry), entry.where))
             except ConfigError as error:
                 notes.append(f"{entry.where}: {error}")
+        if notes and not items and (entries or parsed.refused):
+            raise ConfigError(f"has nothing that can be queued; {notes[0]}")
+        notes += [] if self.settings.keep_query else _twins(items)
         validators = {key: answer.headers[key] for key in _CONDITIONS if answer.headers.get(key)}
         return Found(tuple(items), len(entries), tuple(notes), validators)
+
+    def _taken(self, link: str) -> str:
+        """Nobody looks at it before it stands in a record. Raises ConfigError where that would give the feed's own key away."""
+        parts = links.parse(link)
+        if self.settings.secret_env and _values(link) & _keys(self._link()):
+            raise ConfigError("its link holds the key of the feed, which is kept out of records; it was left out")
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))  # accounts are given by [sources.sites]
 
     def _wishes(self, entry: lists.Entry) -> Wishes:
         """Hosts that others name are none of this library's."""
@@ -91,14 +103,27 @@ class Feed:
         )
 
 
-def _without_account(link: str) -> str:
-    """Nobody has looked at it before it stands in a record: an account is given by [sources.sites] (docs/sources.md)."""
+def _keys(link: str) -> set[str]:
+    """What may be a key in the query of a feed's link: too long or too plainly named for anything else."""
+    found = parse_qsl(links.parse(link).query)
+    return {value for name, value in found if len(value) >= SHORTEST_SECRET or says_secret(name)}
+
+
+def _values(link: str) -> set[str]:
     parts = links.parse(link)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return {*(value for _, value in parse_qsl(parts.query)), *map(unquote, parts.path.split("/"))}
 
 
-def _newest(entries: tuple[lists.Entry, ...], limit: int) -> tuple[lists.Entry, ...]:
-    """The newest first: by their dates where all have one, else as the list has them."""
+def _twins(items: Iterable[Item]) -> list[str]:
+    names = {str(item.name) for item in items}
+    exact = {links.normalised(name, keeps_query=True): links.normalised(name) for name in names}
+    count = sum(many for many in Counter(exact.values()).values() if many > 1)
+    return [f"{count} entries differ only behind the ?, which makes them one video; set keep_query = true"] if count else []
+
+
+def _newest(entries: tuple[lists.Entry, ...], limit: int, *, is_list: bool) -> tuple[lists.Entry, ...]:
+    """The newest first: by their dates where all have one; else feeds begin with them, and lists are written on at their end."""
+    entries = entries[::-1] if is_list else entries
     if all(entry.release_date for entry in entries):
         entries = tuple(sorted(entries, key=lambda entry: entry.release_date or "", reverse=True))
     return entries[:limit] if limit else entries

@@ -6,21 +6,20 @@ from typing import Final
 from dailies.clock import Deadline
 from dailies.errors import Category, ConfigError, Waiting
 from dailies.model import Source
-from dailies.sources.file import FileSource
-from dailies.sources.hls import Playlist
+from dailies.plugins import Plugins
 from dailies.sources.source import Fetched, Fetcher, Ground, Place
-from dailies.sources.storage import StoredFile
 from dailies.sources.turned import Turned
-from dailies.sources.web import WebFile
 
 __all__ = ["SOURCES", "Fetched", "Fetcher", "Ground", "Place", "fetch", "fetcher", "is_here"]
 
-SOURCES: Final[Mapping[str, Callable[[Ground], Fetcher]]] = {
-    "file": FileSource,
-    "http": WebFile,
-    "hls": Playlist,
-    "storage": StoredFile,
-}
+SOURCES: Final[Mapping[str, Callable[[Ground], Fetcher]]] = Plugins(
+    {
+        "file": "dailies.sources.file:FileSource",
+        "http": "dailies.sources.web:WebFile",
+        "hls": "dailies.sources.hls:Playlist",
+        "storage": "dailies.sources.storage:StoredFile",
+    }
+)
 
 
 def fetcher(source: Source, ground: Ground) -> Fetcher:

@@ -28,7 +28,7 @@ class End:
     @classmethod
     def of(cls, content: Content) -> "End | None":
         """None where it is no transport stream, or has no such table."""
-        at = content.rfind(_PROGRAMS) if content[:1] == _PROGRAMS[:1] else -1
+        at = content.rfind(_PROGRAMS, 0, len(content) - 1) if content[:1] == _PROGRAMS[:1] else -1
         while at % PACKET_BYTES > 0 and at > 0:
             at = content.rfind(_PROGRAMS, 0, at + len(_PROGRAMS) - 1)
         if at < 0:
@@ -40,7 +40,8 @@ class End:
 def bridge(end: End | None, content: Content) -> bytes:
     """What to put between; nothing where the counters go on."""
     at = content.find(_PROGRAMS, 0, _HEAD_BYTES)
-    if end is None or at < 0 or at % PACKET_BYTES or _count(content, at) == (end.count + 1) % 16:
+    is_whole = 0 <= at <= len(content) - PACKET_BYTES and at % PACKET_BYTES == 0
+    if end is None or not is_whole or _count(content, at) == (end.count + 1) % 16:
         return b""
     last = dict(_counts(end.tail[-(len(end.tail) // PACKET_BYTES * PACKET_BYTES) :]))
     streams = {pid for pid in last if pid >= _LEAST_PID and pid != _NULL} - _tables(content[at : at + PACKET_BYTES])

@@ -184,9 +184,13 @@ class Track:
                 ahead.append(Piece(piece.number, "lost", piece.begins, piece.duration_ms))
         self.ahead = deque(self._begun(ahead))
 
+    def extends(self, added: Sequence[Piece]) -> None:
+        """Also these, which a live playlist has by now."""
+        self.ahead = deque(self._begun([*self.ahead, *added]))
+
     def _begun(self, ahead: Sequence[Piece]) -> Iterator[Piece]:
         """Behind something lost it begins anew; only fragments of MP4 bear times that go on."""
-        is_fragmented = any(one.kind == "init" for one in (*self.marks, *ahead))
+        is_fragmented = "init" in {one.kind for one in ahead} | {one.kind for one in self.marks}
         trailing = itertools.takewhile(lambda mark: mark.is_empty, reversed(self.marks))
         is_lost, last = any(mark.kind == "lost" for mark in trailing), self.marks[-1].number if self.marks else None
         for piece in ahead:

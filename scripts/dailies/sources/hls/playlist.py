@@ -222,9 +222,9 @@ class Limits:
 
 def read(text: str, base: str, limits: Limits) -> Master | MediaList:
     """The playlist that came from the address `base`. Raises VideoError with one line."""
+    if max(map(len, text.splitlines()), default=0) > _LINE_CHARACTERS:
+        raise limits.refused(f"has a line of more than {_LINE_CHARACTERS} characters; check the link")
     try:
-        if max(map(len, text.splitlines()), default=0) > _LINE_CHARACTERS:
-            raise ValueError("it has a line without end")
         said = m3u8.parse(text.removeprefix("\ufeff"), custom_tags_parser=_Tags(limits))
         resolve = _resolver(base, limits)
         for tag in said["session_keys"]:

@@ -1,8 +1,10 @@
 """One playlist from its link to the file: what is wanted, what is here, when the link is made fresh, when a live one has ended."""
 
 import contextlib
+import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -12,10 +14,10 @@ from dailies.clock import Deadline
 from dailies.errors import Category, DailiesError, Denied, Postponed, SourceGone, Transient, VideoError
 from dailies.model import Source
 from dailies.sources.asking import Way, refreshed, verdict
-from dailies.sources.hls.kept_segments import Finished, Kept, Track, crc_of
-from dailies.sources.hls.playlist import Init, MediaList, Piece, Segment, pieces
+from dailies.sources.hls.kept_segments import Finished, Kept, Mark, Orders, Stretch, Track, crc_of
+from dailies.sources.hls.playlist import Init, MediaList, Segment, pieces
 from dailies.sources.hls.pool import Pool
-from dailies.sources.hls.reading import Found, Reader
+from dailies.sources.hls.reading import Found, Listed, Reader
 from dailies.sources.hls.segments import Job, Segments, too_large
 from dailies.sources.source import Fetched, Ground, Place
 
@@ -25,6 +27,8 @@ ATTEMPTS: Final = 3  # with fresh links, that bring next to nothing
 BEFORE_FRESH_S: Final = 10.0
 UNCHANGED: Final = 5  # target durations after which a live playlist has ended
 UNCHANGED_LEAST_S: Final = 60.0
+_OUT_OF_STEP_S: Final = 0.5
+_MOMENTARY: Final = (SourceGone, Postponed, VideoError, Transient)  # while a live playlist is written, or at its end
 _MARGIN: Final = 1.1  # of what is reserved
 _FIRST_BYTES: Final = 64_000_000  # reserved for a live playlist, of which nothing is known
 
@@ -57,7 +61,7 @@ class Recording:
     place: Place
     deadline: Deadline
     kept: Kept
-    _orders: Mapping[str, Sequence[Piece]] = field(default_factory=dict)
+    _orders: Orders = field(default_factory=dict)
     _following: dict[str, _Following] = field(default_factory=dict)
     _warnings: list[str] = field(default_factory=list)
     _way: Way = field(default_factory=lambda: Way(""))
@@ -65,6 +69,11 @@ class Recording:
     _promised: int = 0
     _bits_per_s: int = 0
     _whole_ms: int = 0
+    _fresh_at: float | None = None  # when the links, which have failed, are made fresh
+    _refusals: Counter[tuple[str, tuple[int, bool]]] = field(default_factory=Counter)  # of pieces, by each fresh link
+
+    def __post_init__(self) -> None:
+        self._segments = Segments(self.source.original_name, self.ground)
 
     def run(self) -> Fetched:
         """Raises what fetchers do."""
@@ -72,10 +81,10 @@ class Recording:
             self.kept.resume(self.deadline)
             try:
                 found = self._first()
-            except SourceGone:
-                if not self._has_recorded():
+            except (SourceGone, VideoError, Denied) as error:
+                if not self.kept.has_recorded():
                     raise
-                self._warnings.append("its playlist has gone: what was recorded before is kept")
+                self._ends("its playlist has gone", error)
                 return self._finish()
             return self._all_of(found)
 
@@ -85,7 +94,7 @@ class Recording:
             try:
                 self._bring()
             except _Anew as anew:
-                log.info("video=%s playlist=%s", self.source.original_name, "is another by now; begun anew")
+                log.info("video=%s playlist=%s", self.source.original_name, "is another by now")
                 found = anew.found
             else:
                 return self._finish()
@@ -95,14 +104,17 @@ class Recording:
 
     def _first(self) -> Found:
         """A link that lets nobody in is made fresh once."""
-        reader = Reader(self.source, self.ground, self.deadline)
         try:
-            return reader.look(self.ground.link(self.source))
+            return self._reader.look(self.ground.link(self.source))
         except Denied:
-            return reader.look(refreshed(self.source, self.ground, self.deadline))
+            return self._refreshed()
 
-    def _has_recorded(self) -> bool:
-        return self.kept.is_live() and any(mark.kind == "media" for track in self._tracks for mark in track.marks)
+    def _refreshed(self) -> Found:
+        return self._reader.look(refreshed(self.source, self.ground, self.deadline))
+
+    @property
+    def _reader(self) -> Reader:
+        return Reader(self.source, self.ground, self.deadline, self.kept.state.variants)
 
     @property
     def _tracks(self) -> list[Track]:
@@ -112,27 +124,35 @@ class Recording:
 
     def _takes(self, found: Found) -> None:
         """Make this playlist what is wanted, going on with what is here where it is the same."""
-        orders = {name: tuple(pieces(listed.media.segments)) for name, listed in found.lists.items()}
-        if not self.kept.fits(orders, is_live=found.is_live):
-            self.kept.begin(orders, is_live=found.is_live, deadline=self.deadline)
+        orders, before = _orders(found), self.kept.state.variants
+        if not self.kept.fits(orders, found.variants, is_live=found.is_live):
+            if self.kept.has_recorded():
+                self._ends("its playlist is another by now")
+                return
+            self.kept.begin(orders, found.variants, is_live=found.is_live, deadline=self.deadline)
+            before = found.variants
+        self.kept.turns(found.variants)
         self._way, self._bits_per_s, self._orders, self._following = found.way, found.bits_per_s, orders, {}
         for name, listed in found.lists.items():
             track = self.kept.tracks[name]
             if self.kept.is_live():
-                self._follow(track, listed.url, listed.media)
+                self._follow(track, listed, is_other=before.get(name) != listed.variant)
             else:
                 track.expects(orders[name])
         self._whole_ms = sum(piece.duration_ms for order in orders.values() for piece in order)
         self._promise()
 
-    def _follow(self, track: Track, url: str, media: MediaList) -> None:
-        now, behind = self.ground.clock.monotonic(), track.ahead[-1].number if track.ahead else None
-        track.follows(self._within(track, media.segments))
-        following = _Following(url, media.target_s, now, now + media.target_s, has_ended=media.is_ended)
-        if media.segments:
-            following.last, following.init = media.segments[-1].number, media.segments[-1].init
-        elif track.marks or behind is not None:
-            following.last = max(behind or 0, track.marks[-1].number if track.marks else 0)
+    def _follow(self, track: Track, listed: Listed, *, is_other: bool) -> None:
+        """Numbers that begin anew, below those that are here, are no news."""
+        now, media = self.ground.clock.monotonic(), listed.media
+        if track.marks and media.segments and media.segments[-1].number + len(media.segments) < track.marks[-1].number:
+            self._warnings.append("its numbers began anew: what came behind that is not recorded")
+        track.follows(self._within(track, media.segments), is_other=is_other)
+        known = [*(one.number for one in media.segments[-1:]), *(mark.number for mark in track.marks[-1:])]
+        known += [one.number for one in itertools.islice(reversed(track.ahead), 1)]
+        following = _Following(listed.url, media.target_s, now, now + media.target_s, has_ended=media.is_ended)
+        following.last = max(known, default=None)
+        following.init = media.segments[-1].init if media.segments else None
         self._following[track.name] = following
         self._ends_by_length(track)
 
@@ -165,8 +185,7 @@ class Recording:
     # Fetching
 
     def _bring(self) -> None:
-        segments = Segments(self.source.original_name, self.ground)
-        with Pool(segments.bring, self.ground.settings.connections, self.deadline, self.ground.http.draw) as pool:
+        with Pool(self._segments.bring, self.ground.settings.connections, self.deadline, self.ground.http.draw) as pool:
             self._gives(pool)
             while not self._is_done():
                 self.deadline.check()
@@ -174,7 +193,7 @@ class Recording:
                 if pool.busy is not None:
                     raise self._postponed(pool)
                 if pool.has_failed:
-                    self._renew(pool)
+                    self._fails(pool)
                 self._polls(pool)
                 self._rests(pool)
 
@@ -191,17 +210,18 @@ class Recording:
         for track in self._tracks:
             track.join()
         self._check_size()
-        self.place.progress(self._size_bytes, self._projected() if not self._following else None)
+        projected = self._projected() if not self._following else None
+        self.place.progress(self._size_bytes, projected and max(projected, self._size_bytes))
         self._promise()
 
     def _rests(self, pool: Pool) -> None:
-        """Where nobody is at work: until a segment is tried again or a playlist is due."""
-        idle_s = pool.idle_s
-        if idle_s is None and not pool.is_empty:
+        """Where nobody is at work: until a segment is tried again, a playlist is due or the links are made fresh."""
+        idle_s, has_failed, now = pool.idle_s, pool.has_failed, self.ground.clock.monotonic()
+        if idle_s is None and not pool.is_empty and not has_failed:
             return
-        now = self.ground.clock.monotonic()
-        dues = [one.next_at - now for one in self._following.values() if not one.has_ended]
-        waits = [*dues, *([] if idle_s is None else [idle_s])]
+        waits = [one.next_at - now for one in self._following.values() if not one.has_ended]
+        waits += [] if idle_s is None else [idle_s]
+        waits += [self._fresh_at - now] if has_failed and self._fresh_at is not None else []
         if waits and min(waits) > 0 and not self._is_done():
             self.deadline.pause(min(waits))
 
@@ -209,24 +229,66 @@ class Recording:
         assert pool.busy is not None
         return verdict(self.source, pool.busy.answer, self.ground.clock)
 
-    def _renew(self, pool: Pool) -> None:
-        """The links have failed: wait, get fresh ones, go on with what is missing."""
-        self._fruitless = 0 if pool.count * 2 >= pool.window else self._fruitless + 1
+    def _fails(self, pool: Pool) -> None:
+        """The links have failed: wait, get fresh ones, go on with what is missing; a live playlist is followed meanwhile."""
+        now = self.ground.clock.monotonic()
+        if self._fresh_at is None:
+            self._fresh_at = now + BEFORE_FRESH_S
+            self._judges(pool)
+        elif now >= self._fresh_at:
+            self._fresh_at = None
+            self._renew(pool)
+
+    def _judges(self, pool: Pool) -> None:
+        """Count the failure: after too many a piece of a live playlist is lost, then all that is left; others are for later."""
+        is_live = self.kept.has_recorded()
+        has_come = pool.count > 0 if is_live else pool.count * 2 >= pool.window
+        self._fruitless = 0 if has_come else self._fruitless + 1
+        if is_live and self._loses(pool):
+            return
         missing = sum(len(track.missing()) for track in self._tracks)
-        if self._fruitless >= ATTEMPTS:
+        log.info("video=%s missing=%d error=%s", self.source.original_name, missing, pool.last)
+        if self._fruitless < ATTEMPTS:
+            return
+        if not is_live:
             raise Transient(
                 f"{self.source.original_name}: {missing} segments do not come: {pool.last}; they are tried again later",
                 Category.UNREACHABLE,
             )
-        log.info("video=%s missing=%d error=%s", self.source.original_name, missing, pool.last)
-        self.deadline.pause(BEFORE_FRESH_S)
-        found = Reader(self.source, self.ground, self.deadline).look(refreshed(self.source, self.ground, self.deadline))
-        orders = {name: tuple(pieces(listed.media.segments)) for name, listed in found.lists.items()}
-        if not self.kept.fits(orders, is_live=found.is_live):
-            raise _Anew(found)
-        self._joins(pool)
+        self._ends("its last segments did not come", pool.last)
         pool.renews()
-        self._takes(found)
+
+    def _loses(self, pool: Pool) -> bool:
+        """Whether nothing is missing without the pieces that each fresh link was refused for."""
+        self._refusals.update((job.track.name, job.piece.place) for job in pool.given_up)
+        for track in self._tracks:
+            lost = {place for (name, place), count in self._refusals.items() if name == track.name and count >= ATTEMPTS}
+            if lost & {piece.place for piece in track.ahead}:
+                track.loses(lost)
+        if any(track.missing() for track in self._tracks):
+            return False
+        pool.renews()
+        self._fresh_at = None
+        return True
+
+    def _is_same(self, found: Found) -> bool:
+        """Of another variant of a live playlist nothing may come by jobs of the one before."""
+        is_fit = self.kept.fits(_orders(found), found.variants, is_live=found.is_live)
+        return is_fit and found.variants == self.kept.state.variants
+
+    def _renew(self, pool: Pool) -> None:
+        try:
+            found = self._refreshed()
+        except (SourceGone, VideoError, Transient) as error:
+            if not self.kept.has_recorded():
+                raise
+            log.info("video=%s playlist=%s", self.source.original_name, error)
+        else:
+            self._joins(pool)
+            if not self._is_same(found):
+                raise _Anew(found)
+            self._takes(found)
+        pool.renews()
         self._gives(pool)
 
     # Live
@@ -236,7 +298,7 @@ class Recording:
             now = self.ground.clock.monotonic()
             if following.has_ended or now < following.next_at:
                 continue
-            media = self._listed(following)
+            media = self._listed(following, pool)
             track, now = self.kept.tracks[name], self.ground.clock.monotonic()
             fresh = [one for one in media.segments if following.last is None or one.number > following.last] if media else []
             if fresh:
@@ -254,35 +316,50 @@ class Recording:
         wanted = self._until_full(fresh, self._length_s(track), len(track.marks) + len(track.ahead))
         added = list(pieces(wanted, last=following.last, init=following.init))
         following.last, following.init = fresh[-1].number, fresh[-1].init
-        track.ahead.extend(added)
-        pool.gives(Job(track, one, self._way) for one in added if one.kind != "gap")
+        track.extends(added)
+        pool.gives(Job(track, one, self._way) for one in added if not one.is_empty)
         self._ends_by_length(track)
 
-    def _listed(self, following: _Following) -> MediaList | None:
-        """The playlist as it is by now; None where it did not come: the next time it is asked by a fresh link."""
-        reader = Reader(self.source, self.ground, self.deadline)
+    def _listed(self, following: _Following, pool: Pool) -> MediaList | None:
+        """The playlist as it is by now; None where none came: the next time it is asked by a fresh link."""
         try:
-            return reader.again(self._way.to(following.url))
-        except (SourceGone, Postponed, Transient) as error:
+            return self._reader.again(self._way.to(following.url))
+        except _MOMENTARY as error:
             log.info("video=%s playlist=%s", self.source.original_name, error)
         try:
-            found = reader.look(refreshed(self.source, self.ground, self.deadline))
-        except (SourceGone, Postponed, Transient):
+            found = self._refreshed()
+        except _MOMENTARY:
             return None
+        if found.lists.keys() != self._following.keys():
+            return None
+        if not self._is_same(found):
+            self._joins(pool)
+            raise _Anew(found)
         self._way = found.way
         for name, listed in found.lists.items():
-            if name in self._following:
-                self._following[name].url = listed.url
+            self._following[name].url = listed.url
         return None
+
+    def _ends(self, what: str, why: DailiesError | None = None) -> None:
+        """Nothing more is recorded: what is here stands."""
+        log.info("video=%s ended=%s error=%s", self.source.original_name, what, why)
+        self._warnings.append(f"{what}: what was recorded before is kept")
+        for following in self._following.values():
+            following.has_ended = True
+        for track in self._tracks:
+            track.follows(())
+            track.join()
 
     # Room and size
 
     @property
     def _size_bytes(self) -> int:
-        return sum(track.size_bytes + track.waiting_bytes for track in self._tracks)
+        """What is under way takes room as well."""
+        return sum(track.size_bytes + track.waiting_bytes for track in self._tracks) + self._segments.coming_bytes
 
     def _check_size(self) -> None:
-        if self._size_bytes > self.ground.settings.max_size:
+        self._segments.here_bytes = sum(track.size_bytes + track.waiting_bytes for track in self._tracks)
+        if self._segments.here_bytes > self.ground.settings.max_size:
             raise too_large(self.source.original_name, self.ground)
 
     def _projected(self) -> int | None:
@@ -294,7 +371,8 @@ class Recording:
 
     def _promise(self) -> None:
         """Room is asked for in large steps: each is written to disk."""
-        needed = max(self._size_bytes, self._projected() or 0, _FIRST_BYTES if self._following else 0)
+        projected = min(self._projected() or 0, self.ground.settings.max_size)  # a playlist may say anything
+        needed = max(self._size_bytes, projected, _FIRST_BYTES if self._following else 0)
         if needed > self._promised:
             self._promised = int(needed * _MARGIN)
             self.place.reserve(self._promised)
@@ -303,11 +381,13 @@ class Recording:
 
     def _finish(self) -> Fetched:
         tracks = [[one for one in track.stretches() if one.has_media] for track in self._tracks]
+        if self.kept.has_recorded():
+            tracks = [track for track in tracks if track]
         self._check(tracks)
-        warnings = tuple(dict.fromkeys((*self._warnings, *self._left_out())))
+        warnings = tuple(dict.fromkeys((*self._warnings, *self._left_out(), *_out_of_step(tracks))))
         if [len(track) for track in tracks] == [1]:
             path = tracks[0][0].path
-            crc = None if len(self._tracks[0].stretches()) == 1 else crc_of(path, self.deadline)
+            crc = None if [len(track.stretches()) for track in self._tracks] == [1] else crc_of(path, self.deadline)
         else:
             from dailies.sources.hls import joining
 
@@ -337,7 +417,8 @@ class Recording:
         promised = self.source.expected_sha256
         found = copying.sha256(path, self.deadline) if promised else None
         if found != promised:
-            self.kept.begin(self._orders, is_live=self.kept.is_live(), deadline=self.deadline)
+            if not self.kept.has_recorded():
+                self.kept.begin(self._orders, self.kept.state.variants, is_live=self.kept.is_live(), deadline=self.deadline)
             raise Transient(
                 f"{self.source.original_name}: its sha256 is {found}, and {promised} was promised; it is fetched anew later",
                 Category.CHANGED,
@@ -345,14 +426,28 @@ class Recording:
 
     def _left_out(self) -> list[str]:
         gaps = sum(mark.kind == "gap" for track in self._tracks for mark in track.marks)
-        lost = sum(
-            track.marks[-1].number - track.marks[0].number + 1 - len({mark.number for mark in track.marks})
-            for track in self._tracks
-        )
+        lost = sum(_lost(track.marks) for track in self._tracks)
         return [
             *([f"{gaps} segments left out: the playlist has gaps there"] if gaps else []),
-            *([f"{lost} segments lost: they had gone from the playlist before they were fetched"] if lost else []),
+            *([f"{lost} segments lost: they did not come, or had gone from the playlist before they were fetched"] if lost else []),
         ]
+
+
+def _orders(found: Found) -> Orders:
+    return {name: tuple(pieces(listed.media.segments)) for name, listed in found.lists.items()}
+
+
+def _lost(marks: Sequence[Mark]) -> int:
+    numbers = {mark.number for mark in marks if mark.kind != "lost"}
+    return marks[-1].number - marks[0].number + 1 - len(numbers) if marks else 0
+
+
+def _out_of_step(tracks: Sequence[Sequence[Stretch]]) -> list[str]:
+    """Stretches of separate sound are put where the lengths of those before them say: a loss on one side only moves it."""
+    starts = [list(itertools.accumulate((one.duration_s for one in track[:-1]), initial=0.0)) for track in tracks]
+    if len({len(track) for track in starts}) <= 1 and all(max(at) - min(at) <= _OUT_OF_STEP_S for at in zip(*starts, strict=True)):
+        return []
+    return ["its sound may be out of step with its pictures: not the same segments of both were lost"]
 
 
 def known(source: Source, finished: Finished) -> Fetched:

@@ -80,8 +80,11 @@ class Segments:
                     sink.write(block)
 
         headers = {} if piece.span is None else {"Range": f"bytes={piece.span.offset}-{piece.span.end - 1}"}
-        self._receive(job.way.to(piece.url), take, headers, deadline)
-        return job.track.settled(piece, sink.size_bytes, sink.crc)
+        try:
+            self._receive(job.way.to(piece.url), take, headers, deadline)
+            return job.track.settled(piece, sink.size_bytes, sink.crc)
+        finally:
+            job.track.temporary(piece).unlink(missing_ok=True)
 
     def _receive(self, way: Way, take: Callable[[Incoming], None], headers: Mapping[str, str], deadline: Deadline) -> None:
         read_s = self.ground.settings.stall or CALL_S
@@ -212,14 +215,11 @@ class _Sink:
             self._file = self._path.open("wb", buffering=0)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with contextlib.ExitStack() as failed:
-            failed.callback(self._path.unlink, missing_ok=True)
-            with self._file:
-                if kind is None:
-                    self._put(self._opened.end() if self._opened else b"")
-                    if not is_media(self._head):
-                        raise Transient(f"what came is no media but {_words(self._head)}", Category.UNREACHABLE)
-                    failed.pop_all()
+        with self._file:
+            if kind is None:
+                self._put(self._opened.end() if self._opened else b"")
+                if not is_media(self._head):
+                    raise Transient(f"what came is no media but {_words(self._head)}", Category.UNREACHABLE)
 
     def write(self, block: bytes) -> None:
         self._put(self._opened.update(block) if self._opened else block)
