@@ -93,6 +93,7 @@ def _storage(place: Path) -> Iterator[Case]:
         path = server.folder / BUCKET / "films/film.mp4"
         path.parent.mkdir()
         path.write_bytes(CONTENT)
+        os.utime(path, (1e9, 1e9))  # else it may be on its way still
         settings = server.settings("films")
         listing = config.Listing.model_validate({"folder": settings.pop("path"), **settings})
         ground = Ground.of(config.Sources(), place / "library", SystemClock(), SECRETS, {"films": listing})

@@ -908,9 +908,11 @@ def test_another_variant_of_a_live_playlist_is_a_new_stretch(server: Streams, hu
 
 def test_a_master_that_has_another_variant_meanwhile_goes_on_as_a_new_stretch(server: Streams, hurried: Bench, film: Path) -> None:
     channel = Channel(server, film, window=6, length=20)
-    server.files["/master.m3u8"] = lambda: (
-        f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH={1 if channel.polls() < 5 else 2}\nlive.m3u8\n".encode()
-    )
+
+    def master() -> bytes:
+        return f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH={1 if channel.polls() < 5 else 2}\nlive.m3u8\n".encode()
+
+    server.files["/master.m3u8"] = master
     _while(server, channel, Reply(404), first=5, last=5)
 
     fetched = hurried.fetch(f"{server.url}/master.m3u8")

@@ -199,7 +199,8 @@ def test_memory_does_not_grow_with_the_rounds(shelf: Shelf, clock: FakeClock) ->
 def test_what_is_found_while_another_run_is_at_work_is_taken_by_a_later_one(shelf: Shelf, clock: FakeClock) -> None:
     with FeedServer() as server:
         server.content = feed("https://example.org/a.mp4")
-        rounds = Rounds(Desk.of(shelf, clock, news={"feed": f"{server.url}/feed"}))
+        down = {"feed": "http://127.0.0.1:9/feed"}
+        rounds = Rounds(Desk.of(shelf, clock, news={"feed": f"{server.url}/feed"}, down=down))
         busy = [True, True]
 
         def run(library: Library, wanted: Wanted) -> Result:
@@ -207,8 +208,9 @@ def test_what_is_found_while_another_run_is_at_work_is_taken_by_a_later_one(shel
 
         rounds.watch.run = run
 
-        server.status = [Reply(200, server.content), Reply(500), Reply(500)]  # and its patience is kept meanwhile
-        assert rounds.go(5) == 1
+        assert rounds.go(2) == 0
+        assert json.loads((shelf.root / "work/listings.json").read_bytes())["down"]["failures"] == 2
+        assert rounds.go(3) == 1
         assert [video.source.uri for video in rounds.desk.library.database.scan()] == ["https://example.org/a.mp4"]
 
 
