@@ -81,6 +81,7 @@ def expected_waits(said: list[str], left_s: float) -> list[float]:
 @given(said=st.lists(st.sampled_from(sorted(KINDS)), min_size=3, max_size=3), left_s=st.sampled_from([1.0, 3.0, 5.0, 8.0, 100.0]))
 @settings(deadline=None, max_examples=50)
 def test_a_question_is_asked_again_twice_after_two_and_four_seconds(said: list[str], left_s: float, server: TmdbServer) -> None:
+    """Feature: github-workflow-bug-fixes, Property 15: two retries after the first try, after 2^n s."""
     clock, moments = FakeClock(), []
     answers = iter([KINDS[name].reply for name in said])
 
@@ -122,6 +123,7 @@ def expected_asks(runs: list[list[bool]]) -> list[list[bool]]:
 def test_a_catalogue_that_fails_five_videos_in_a_row_is_skipped_but_for_one_probe_a_run(
     runs: list[list[bool]], server: TmdbServer
 ) -> None:
+    """Feature: github-workflow-bug-fixes, Property 16: five videos in a row without success: skipped, with one probe a run."""
     clock, number, asks = FakeClock(), 0, []
     with TemporaryDirectory() as work:
         for run in runs:

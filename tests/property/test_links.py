@@ -38,6 +38,7 @@ WAYS = st.tuples(
 @settings(deadline=None)
 @given(HOSTS, PATHS, WAYS, WAYS)
 def test_spellings_of_a_link_are_one_video(host: str, path: str, one: tuple[str, ...], two: tuple[str, ...]) -> None:
+    """Feature: github-workflow-bug-fixes, Property 10: links that differ in scheme, www, slash, query or fragment are one video."""
     assert links.identity(_spelled(host, path, one)) == links.identity(_spelled(host.upper(), path, two))  # type: ignore[arg-type]
 
 

@@ -26,6 +26,7 @@ def after(failures: int, known: Patience | None = None, now: datetime = START) -
     ("failures", "wait_s"), [(1, 0), (2, 0), (3, 60), (4, 60), (5, 300), (6, 300), (7, 900), (8, 900), (9, 900)]
 )
 def test_the_schedule_is_this(failures: int, wait_s: int) -> None:
+    """Feature: github-workflow-bug-fixes, Property 13: failures in a row make the waits longer, as the schedule says."""
     patience = after(failures)
     due = START + timedelta(seconds=wait_s)
 
@@ -40,6 +41,7 @@ def test_who_looks_once_a_minute_misses_none_by_a_hair() -> None:
 @settings(deadline=None)
 @given(st.integers(GIVEN_UP, 40), MOMENTS)
 def test_ten_failures_give_it_up_for_the_run_and_no_time_brings_it_back(failures: int, later: datetime) -> None:
+    """Feature: github-workflow-bug-fixes, Property 13: the tenth failure gives it up for the run."""
     patience = after(failures)
 
     assert patience.is_given_up
@@ -49,6 +51,7 @@ def test_ten_failures_give_it_up_for_the_run_and_no_time_brings_it_back(failures
 @settings(deadline=None)
 @given(st.integers(0, 40), MOMENTS)
 def test_one_success_forgets_every_failure(failures: int, now: datetime) -> None:
+    """Feature: github-workflow-bug-fixes, Property 13: one success resets."""
     patience = after(failures).succeeded(now)
 
     assert patience == Patience(0, None, None, now)
