@@ -243,8 +243,9 @@ def edited(
     video: Video, clock: Clock, *, title: str | None, description: str | None, add: Iterable[str], remove: Iterable[str]
 ) -> Video:
     """The video as a person wants it, with the time of each edit; itself where nothing changes."""
+    title, description = (readable(text) if text is not None else None for text in (title, description))
     said = {"title": title, "description": description}
-    tags = tuple(sorted({*video.metadata.tags, *add} - set(remove)))
+    tags = tuple(sorted({*video.metadata.tags, *map(readable, add)} - set(map(readable, remove))))
     metadata = video.metadata.model_copy(
         update={"tags": tags, "description": description if description is not None else video.metadata.description}
     )

@@ -701,3 +701,13 @@ def test_wrong_settings_are_one_line_and_nothing_is_touched(kind: str, shelf: Sh
     assert (done.code, done.out) == (2, "")
     assert all(word in the_complaint(done) for word in words), done.err
     assert tree(shelf.root) == before
+
+
+def test_what_a_person_types_that_is_no_utf8_is_shown_so_and_kept(shelf: Shelf, clip: Path, dailies: Command) -> None:
+    [added] = json.loads(dailies("add", "--json", shelf.put(clip)).out)
+
+    done = dailies("edit", added["id"], "--title", "a\udcff", "--tag", "b\udcff", "--description", "c\udcff")
+
+    [record] = shelf.records().values()
+    assert done.code == 0, done.err
+    assert (record["title"], record["metadata"]["tags"], record["metadata"]["description"]) == ("a�", ["b�"], "c�")
