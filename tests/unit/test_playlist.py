@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dailies.clock import Deadline, SystemClock
 from dailies.errors import Transient, VideoError
 from dailies.sources.asking import Way
-from dailies.sources.hls.kept_segments import Mark, Track, stretches
+from dailies.sources.hls.marks import Mark, stretches
 from dailies.sources.hls.playlist import (
     Init,
     Key,
@@ -35,6 +35,7 @@ from dailies.sources.hls.playlist import (
 )
 from dailies.sources.hls.pool import LEAST_WINDOW, Pool, Window
 from dailies.sources.hls.segments import Job, is_media
+from dailies.sources.hls.track import Track
 
 BASE = "https://media.example.org/a/b/index.m3u8?token=1"
 LIMITS = Limits("film", 1000)

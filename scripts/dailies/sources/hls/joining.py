@@ -10,7 +10,7 @@ from dailies.errors import Category, VideoError, Waiting
 from dailies.media import ffmpeg, recipes
 from dailies.media.children import died
 from dailies.process import run
-from dailies.sources.hls.kept_segments import Stretch
+from dailies.sources.hls.marks import Stretch
 
 _STAMP: Final = b"com.apple.streaming.transportStreamTimestamp\0"
 _STAMP_HZ: Final = 90_000

@@ -11,7 +11,7 @@ from typing import Final, Self
 from dailies.answer import full_jitter
 from dailies.clock import Deadline, Halt
 from dailies.errors import DailiesError, Transient
-from dailies.sources.hls.kept_segments import Mark
+from dailies.sources.hls.marks import Mark
 from dailies.sources.hls.segments import Busy, Job, Refused
 
 log = logging.getLogger(__name__)

@@ -14,11 +14,13 @@ from dailies.clock import Deadline
 from dailies.errors import Category, DailiesError, Denied, Postponed, SourceGone, Transient, VideoError
 from dailies.model import Source
 from dailies.sources.asking import Way, refreshed, verdict
-from dailies.sources.hls.kept_segments import Finished, Kept, Mark, Orders, Stretch, Track, crc_of
+from dailies.sources.hls.kept_segments import Finished, Kept, Orders
+from dailies.sources.hls.marks import Mark, Stretch, crc_of
 from dailies.sources.hls.playlist import Init, MediaList, Segment, pieces
 from dailies.sources.hls.pool import Pool
 from dailies.sources.hls.reading import Found, Listed, Reader
 from dailies.sources.hls.segments import Job, Segments, too_large
+from dailies.sources.hls.track import Track
 from dailies.sources.source import Fetched, Ground, Place
 
 log = logging.getLogger(__name__)

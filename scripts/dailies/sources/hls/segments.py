@@ -15,8 +15,9 @@ from dailies.errors import Category, ConfigError, Transient, VideoError
 from dailies.redact import plain
 from dailies.request import CALL_S
 from dailies.sources.asking import Way
-from dailies.sources.hls.kept_segments import Mark, Track
+from dailies.sources.hls.marks import Mark
 from dailies.sources.hls.playlist import Piece, Span
+from dailies.sources.hls.track import Track
 from dailies.sources.slots import slot
 from dailies.sources.source import Ground
 
