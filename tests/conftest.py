@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from dailies import repository, scaffold
+from dailies.cli import main
 from dailies.media import ffmpeg
 from dailies.media.children import Children
-from support import ROOT, ClipMaker, FakeClock, Shelf
+from support import ROOT, ClipMaker, Command, FakeClock, Finished, Shelf
 
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines are shared
 settings.load_profile("here")
@@ -119,3 +120,16 @@ def real_media() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real clips are not at {folder}; set DAILIES_MEDIA")
     return folder
+
+
+@pytest.fixture
+def dailies(shelf: Shelf, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The command in this process, in the library."""
+    monkeypatch.chdir(shelf.root)
+
+    def run(*arguments: str | Path) -> Finished:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Finished(int(code), *capsys.readouterr())
+
+    return run

@@ -56,6 +56,9 @@ class Finished:
         return json.loads(self.out)
 
 
+Command = Callable[..., Finished]
+
+
 def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "dailies", *map(str, arguments)]
 

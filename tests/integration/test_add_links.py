@@ -3,33 +3,17 @@
 import json
 import sys
 import time
-from collections.abc import Callable
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 
 from dailies import links
-from dailies.cli import main
 from dailies.clock import Deadline, SystemClock
 from dailies.intake import Item, Wishes, add_all
-from support import ClipMaker, Finished, Shelf
+from support import ClipMaker, Command, Shelf
 
-Command = Callable[..., Finished]
 A, B = "https://example.org/films/a.mp4", "https://example.org/films/b.mp4"
-
-
-@pytest.fixture
-def dailies(shelf: Shelf, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """The command in this process, in a library."""
-    monkeypatch.chdir(shelf.root)
-
-    def run(*arguments: str | Path) -> Finished:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return Finished(int(code), *capsys.readouterr())
-
-    return run
 
 
 def listed(folder: Path, text: str, name: str = "films.txt") -> Path:

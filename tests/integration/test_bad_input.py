@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from dailies.cli import main
 from dailies.clock import Deadline
 from dailies.errors import Category, VideoError
 from dailies.media import ffmpeg, recipes
@@ -21,9 +20,8 @@ from dailies.media.children import Children
 from dailies.media.probe import probe
 from dailies.model import readable
 from dailies.process import run
-from support import PUBLISHED, ClipMaker, FakeClock, Finished, Shelf, command, variables
+from support import PUBLISHED, ClipMaker, Command, FakeClock, Finished, Shelf, command, variables
 
-Command = Callable[..., Finished]
 Content = Callable[[bytes, bytes], bytes]
 
 # Without CAP_DAC_OVERRIDE (1) and CAP_DAC_READ_SEARCH (2) mode bits bind root too; PR_CAPBSET_DROP is 24 (linux/prctl.h).
@@ -34,19 +32,6 @@ for capability in (1, 2):
 os.execv(sys.argv[1], sys.argv[1:])
 """
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-@pytest.fixture
-def dailies(shelf: Shelf, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """The command in this process, in the library."""
-    monkeypatch.chdir(shelf.root)
-
-    def run(*arguments: str | Path) -> Finished:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return Finished(int(code), *capsys.readouterr())
-
-    return run
 
 
 def _finished(argv: list[str], shelf: Shelf) -> Finished:

@@ -41,6 +41,10 @@ class Ground:
         http = Http(clock, is_public_only=not settings.allow_private, speaks_plainly=True)
         return cls(root, settings, http, clock, variables, threading.BoundedSemaphore(settings.connections), listings or {})
 
+    def has_link(self, source: Source) -> bool:
+        """Whether `link` would answer: one that is kept out of the record may not be in this environment."""
+        return source.secret_env is None or bool(self.variables.get(source.secret_env))
+
     def link(self, source: Source) -> str:
         """The link as it was given: of one that is kept out of the record, from the environment. Raises Waiting."""
         if source.secret_env is None:

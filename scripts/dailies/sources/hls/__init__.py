@@ -14,7 +14,7 @@ class Playlist:
     ground: Ground
 
     def is_here(self, source: Source) -> bool:
-        return source.secret_env is None or bool(self.ground.variables.get(source.secret_env))
+        return self.ground.has_link(source)
 
     def fetch(self, source: Source, place: Place, deadline: Deadline) -> Fetched:
         kept = Kept(place.kept)

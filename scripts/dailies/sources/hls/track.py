@@ -18,7 +18,6 @@ from dailies.sources.hls.continuity import Content, End, bridge
 from dailies.sources.hls.marks import Mark, Stretch, intact, stretches
 from dailies.sources.hls.playlist import Piece, Segment, pieces
 
-_BLOCK_BYTES: Final = 1 << 20
 _MAPPED_BYTES: Final = 4 << 20  # larger pieces are not read into memory
 
 

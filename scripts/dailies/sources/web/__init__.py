@@ -33,7 +33,7 @@ class WebFile:
     ground: Ground
 
     def is_here(self, source: Source) -> bool:
-        return source.secret_env is None or bool(self.ground.variables.get(source.secret_env))
+        return self.ground.has_link(source)
 
     def fetch(self, source: Source, place: Place, deadline: Deadline) -> Fetched:
         """Goes on from what earlier fetches brought, where the server still has the same file."""
